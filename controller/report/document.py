@@ -1,0 +1,130 @@
+"""What a run's report says: the one model that JSON, HTML, JUnit, the CLI's table and the verdict are made from.
+
+Invariant: nothing is computed by a renderer; what a report shows stands here. Times are wall-clock nanoseconds of the
+controller (agents' times are translated by the measured offset), durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with the bounds that hold the truth."""
+
+    value: float
+    lo: float
+    hi: float
+
+
+@dataclass(frozen=True, slots=True)
+class EffectEntry:
+    """One effect on one agent."""
+
+    id: str
+    agent_id: str
+    description: str  # "SIGKILL to process 4711 (encode-worker), 3 processes"
+    undo: str  # kernel, guardian, journal, self_healing
+    state: str  # injected, reverted, failed, stranded
+    receipt: str  # what the independent observation saw; empty: none
+    confirmed: bool
+    injected_wall_ns: int
+    reverted_wall_ns: int  # 0: nothing to revert, or not yet
+    residue: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InjectionEntry:
+    """One call of `inject`."""
+
+    name: str
+    fault: str
+    targets: str
+    effects: tuple[EffectEntry, ...]
+
+    @property
+    def confirmed(self) -> bool:
+        return bool(self.effects) and all(effect.confirmed for effect in self.effects)
+
+
+@dataclass(frozen=True, slots=True)
+class OutageEntry:
+    """A span in which a probe failed, with the bounds of its two ends."""
+
+    start_lo_wall_ns: int
+    start_hi_wall_ns: int
+    end_lo_wall_ns: int
+    end_hi_wall_ns: int  # 0: it had not ended
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryEntry:
+    """One measured recovery beside its objective."""
+
+    probe: str
+    agent_id: str
+    after: str  # name of the injection
+    recovery: Interval | None  # None: it never stayed good
+    outages: tuple[OutageEntry, ...]
+    flaps: int
+    disturbance_s: float  # outage that followed the revert, reported apart
+    objective: str  # name in the profile; empty: none
+    rto_s: float | None
+    result: str  # met, missed, inconclusive, not tested
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeEntry:
+    """What one probe saw over the run."""
+
+    name: str
+    kind: str
+    agent_id: str
+    interval_ms: float
+    attempts: int
+    failures: int
+    overruns: int
+    dropped: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    timeline: tuple[tuple[int, int], ...]  # (wall_ns, state) at each change; state 0 good, 1 failing, 2 no data
+
+
+@dataclass(frozen=True, slots=True)
+class EventEntry:
+    wall_ns: int
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunDocument:
+    """One run, whole."""
+
+    id: str
+    title: str
+    description: str
+    state: str
+    verdict: str  # held, inconclusive, deviated
+    outcome: str  # completed, aborted, failed, lost
+    reasons: tuple[str, ...]  # why the verdict is what it is, a sentence each
+    actor: str
+    source: str
+    seed: int
+    started_wall_ns: int
+    ended_wall_ns: int
+    injections: tuple[InjectionEntry, ...] = ()
+    recoveries: tuple[RecoveryEntry, ...] = ()
+    probes: tuple[ProbeEntry, ...] = ()
+    figures: tuple[Json, ...] = ()  # protos.figure.Figure.document
+    residue: tuple[str, ...] = ()
+    residue_checked: bool = False  # False: the residue audit could not be made
+    events: tuple[EventEntry, ...] = ()
+    skipped: str = ""  # not tested: what is missing
+    variables: Json = field(default_factory=dict)
