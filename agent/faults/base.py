@@ -1,0 +1,92 @@
+"""The fault contract: planning is pure, effects are data, revert works in a fresh process from the journal alone.
+
+Order, always: plan, policy, journal the intent (fsync), arm the guardian, inject, observe, (deadline, abort, revert),
+revert, audit for residue, journal the end. `agent.effect` keeps this order; a fault only knows its own step.
+"""
+
+from __future__ import annotations
+
+import secrets
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+import msgspec
+
+OnLost = Literal["revert", "hold"]
+
+
+class Undo(StrEnum):
+    """Who ends an effect when the agent has been SIGKILLed."""
+
+    KERNEL = "kernel"  # by itself, with nobody left alive
+    GUARDIAN = "guardian"
+    JOURNAL = "journal"  # at the agent's next start
+    SELF_HEALING = "self_healing"  # nothing to undo: the system under test recovers or does not
+
+
+class Effect(msgspec.Struct, kw_only=True):
+    """One thing done to one resource. All that revert needs is in here."""
+
+    id: str = msgspec.field(default_factory=lambda: secrets.token_hex(6))
+    fault: str
+    resource: str  # what two effects may not hold at once: "process:4711:8812", "network:4026531840:10.0.0.2"
+    description: str  # for a human, before and after
+    undo: Undo
+    facts: dict[str, Any]  # the fault's own: identities, addresses; extended by inject
+    injection: str = ""
+    run_id: str = ""
+    boot_id: str = ""
+    duration_s: float = 0.0
+    deadline_ns: int = 0  # CLOCK_MONOTONIC; 0 for self-healing effects
+    on_lost_controller: OnLost = "revert"
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What an observation independent of the injection saw. The fault took hold in [lo_ns, hi_ns], if it did."""
+
+    confirmed: bool
+    text: str
+    lo_ns: int
+    hi_ns: int
+
+
+class Injected(msgspec.Struct, frozen=True):
+    """The bounds of the instant at which the injection itself says that it took hold."""
+
+    lo_ns: int
+    hi_ns: int
+
+
+SpecT = TypeVar("SpecT", contravariant=True)
+
+
+class Fault(Protocol[SpecT]):
+    """One kind of fault. Methods raise `protos.error` types only."""
+
+    kind: ClassVar[str]
+    spec: ClassVar[type[msgspec.Struct]]
+    undo: ClassVar[Undo]
+
+    def missing(self) -> str:
+        """What this node lacks for the fault, in words; empty when it can be done."""
+
+    def plan(self, spec: SpecT) -> list[Effect]:
+        """The effects that *spec* means here and now. Touches nothing. SpecError if it means none."""
+
+    def prepare(self, effect: Effect) -> None:
+        """Starts what must be known to the journal before the fault takes hold; puts it into the effect's facts."""
+
+    async def inject(self, effect: Effect) -> Injected:
+        """Puts the effect in force. On FaultError nothing of it is left."""
+
+    async def observe(self, effect: Effect, injected: Injected) -> Receipt:
+        """Proof by another way than the one that injected it."""
+
+    async def revert(self, effect: Effect) -> None:
+        """Ends the effect; harmless to repeat, also when it never took hold or its target is gone. Owns only its own."""
+
+    def residue(self, effect: Effect) -> list[str]:
+        """What is left of a reverted effect, in words; empty is the only good answer."""
+
+    def remedy(self, effect: Effect) -> str:
+        """The command with which a human ends the effect, should revert fail."""
