@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ class Holder:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("holders are forked on the main thread only")
         self._child = subprocess.Popen(
-            [sys.executable, "-I", "-m", "agent.faults.hold", kind, str(deadline_ns)],
+            [sys.executable, "-I", "-m", "agent.faults.hold", kind, str(deadline_ns), str(os.getpid())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0,
         )  # fmt: skip
         _CHILDREN[self._child.pid] = self._child

@@ -1,0 +1,91 @@
+"""`process.kill`: a signal, SIGKILL by default, to a process and its descendants. Nothing to undo."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import ClassVar, Literal
+
+import msgspec
+
+from agent.faults import target
+from agent.faults.base import Effect, Injected, Receipt, Undo
+from agent.system import proc, process
+from protos.error import FaultError, Problem, SpecError
+
+
+class KillSpec(target.ProcessSpec, kw_only=True, forbid_unknown_fields=True):
+    signal: Literal["KILL", "TERM", "INT", "HUP", "QUIT", "ABRT", "SEGV"] = "KILL"
+    gone_within_s: float = 5.0  # a target that catches the signal is given this long to end
+
+
+class ProcessKill:
+    """The ends are seen by pidfd and then confirmed in /proc."""
+
+    kind: ClassVar[str] = "process.kill"
+    spec: ClassVar[type[msgspec.Struct]] = KillSpec
+    undo: ClassVar[Undo] = Undo.SELF_HEALING
+
+    def missing(self) -> str:
+        return ""
+
+    def plan(self, spec: KillSpec) -> list[Effect]:
+        if not 0 < spec.gone_within_s <= 60:
+            raise SpecError(Problem("spec.gone_within_s", "must be above 0 and at most 60 seconds"))
+        effects = []
+        for root in target.resolve(spec):
+            members = proc.tree(root) if spec.tree else [root]
+            effects.append(
+                Effect(
+                    fault=self.kind,
+                    resource=f"process:{root.pid}:{root.start}",
+                    description=f"SIG{spec.signal} to {target.describe([root], len(members))}",
+                    undo=self.undo,
+                    facts={
+                        "targets": msgspec.to_builtins(members),
+                        "signal": f"SIG{spec.signal}",
+                        "gone_within_s": spec.gone_within_s,
+                    },
+                )
+            )
+        return effects
+
+    def prepare(self, effect: Effect) -> None:
+        """Nothing has to live for a kill."""
+
+    async def inject(self, effect: Effect) -> Injected:
+        targets = _targets(effect)
+        number = signal.Signals[effect.facts["signal"]]
+        lo_ns = time.monotonic_ns()
+        try:
+            reached = [one for one in targets if process.send(one, number)]
+        except PermissionError as error:
+            raise FaultError(f"{effect.description}: not permitted: run the agent as the target's user or root") from error
+        if not reached:
+            raise FaultError(f"{effect.description}: the target was gone before the signal")
+        ends = await process.gone(reached, effect.facts["gone_within_s"])
+        return Injected(lo_ns, max((at for _, at in ends), default=time.monotonic_ns()))
+
+    async def observe(self, effect: Effect, injected: Injected) -> Receipt:
+        left = [one for one in _targets(effect) if proc.alive(one)]
+        if left:
+            text = f"still running after the signal: {target.describe(left, len(left))}"
+            return Receipt(confirmed=False, text=text, lo_ns=injected.lo_ns, hi_ns=injected.hi_ns)
+        within_ms = (injected.hi_ns - injected.lo_ns) / 1e6
+        text = f"/proc has none of the {len(_targets(effect))} left; the last ended within {within_ms:.1f} ms"
+        return Receipt(confirmed=True, text=text, lo_ns=injected.lo_ns, hi_ns=injected.hi_ns)
+
+    async def revert(self, effect: Effect) -> None:
+        """Nothing to undo: the system under test recovers or does not."""
+
+    def residue(self, effect: Effect) -> list[str]:
+        del effect
+        return []
+
+    def remedy(self, effect: Effect) -> str:
+        del effect
+        return ""
+
+
+def _targets(effect: Effect) -> list[proc.Identity]:
+    return msgspec.convert(effect.facts["targets"], list[proc.Identity])

@@ -1,0 +1,134 @@
+"""`process.pause`: a process and its descendants stand still, and run again at the end.
+
+Two mechanisms: *ptrace* (the kernel resumes the targets when the holder dies) where tracing is allowed, else *sigstop*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import ClassVar, Literal
+
+import msgspec
+
+from agent.faults import target
+from agent.faults.base import Effect, Injected, Receipt, Undo
+from agent.system import proc, process
+from agent.system.holder import Holder, release
+from agent.system.privilege import may_trace, tracer
+from protos.error import Problem, SpecError
+
+_STILL_S = 0.05  # five clock ticks: a process that runs gains at least one
+
+
+class PauseSpec(target.ProcessSpec, kw_only=True, forbid_unknown_fields=True):
+    mechanism: Literal["auto", "ptrace", "sigstop"] = "auto"
+
+
+class ProcessPause:
+    """The stop is seen in /proc, thread by thread, and confirmed by processor time that stands still."""
+
+    kind: ClassVar[str] = "process.pause"
+    spec: ClassVar[type[msgspec.Struct]] = PauseSpec
+    undo: ClassVar[Undo] = Undo.KERNEL
+
+    def __init__(self) -> None:
+        self._holders: dict[str, Holder] = {}
+
+    def missing(self) -> str:
+        return ""
+
+    def plan(self, spec: PauseSpec) -> list[Effect]:
+        effects = []
+        for root in target.resolve(spec):
+            members = proc.tree(root) if spec.tree else [root]
+            if stopped := [one for one in members if proc.is_stopped(one)]:
+                named = target.describe(stopped, len(stopped))
+                raise SpecError(Problem("spec", f"already stopped by somebody else: {named}"))
+            tracing = _traceable(members) if spec.mechanism == "auto" else spec.mechanism == "ptrace"
+            effects.append(
+                Effect(
+                    fault=self.kind,
+                    resource=f"process:{root.pid}:{root.start}",
+                    description=f"pause of {target.describe([root], len(members))}",
+                    undo=Undo.KERNEL if tracing else Undo.GUARDIAN,
+                    facts={
+                        "targets": msgspec.to_builtins(members),
+                        "tree": spec.tree,
+                        "mechanism": "ptrace" if tracing else "sigstop",
+                    },
+                )
+            )
+        return effects
+
+    def prepare(self, effect: Effect) -> None:
+        facts = effect.facts
+        arguments = {"targets": facts["targets"], "tree": facts["tree"]}
+        holder = Holder("pause" if facts["mechanism"] == "ptrace" else "stop", arguments, effect.deadline_ns)
+        self._holders[effect.id] = holder
+        facts["holder"] = msgspec.to_builtins(holder.identity)
+
+    async def inject(self, effect: Effect) -> Injected:
+        report = await self._holders[effect.id].engage()
+        effect.facts["targets"] = report["held"]
+        return Injected(report["lo_ns"], report["hi_ns"])
+
+    async def observe(self, effect: Effect, injected: Injected) -> Receipt:
+        targets = _targets(effect)
+        before = {one.pid: _ticks(one) for one in targets}
+        await asyncio.sleep(_STILL_S)
+        moving = [one for one in targets if not proc.is_stopped(one) or _ticks(one) != before[one.pid]]
+        confirmed = bool(targets) and not moving
+        named = target.describe(moving, len(moving)) if moving else ""
+        text = (
+            f"every thread of {len(targets)} processes is stopped and used no processor time for {_STILL_S * 1000:.0f} ms"
+            if confirmed
+            else f"not standing still: {named or 'no target left'}"
+        )
+        return Receipt(confirmed=confirmed, text=text, lo_ns=injected.lo_ns, hi_ns=injected.hi_ns)
+
+    async def revert(self, effect: Effect) -> None:
+        if holder := effect.facts.get("holder"):
+            await release(msgspec.convert(holder, proc.Identity))
+        self._holders.pop(effect.id, None)
+        if effect.facts["mechanism"] == "sigstop":
+            for one in reversed(_with_descendants(effect)):
+                process.send(one, signal.SIGCONT)
+        for _ in range(200):
+            if not self.residue(effect):
+                return
+            await asyncio.sleep(0.002)
+
+    def residue(self, effect: Effect) -> list[str]:
+        left = [f"process {one.name} (pid {one.pid}) is still stopped" for one in _targets(effect) if proc.is_stopped(one)]
+        holder = effect.facts.get("holder")
+        if holder and proc.alive(msgspec.convert(holder, proc.Identity)):
+            left.append(f"the holder of the pause (pid {holder['pid']}) still runs")
+        return left
+
+    def remedy(self, effect: Effect) -> str:
+        pids = " ".join(str(one.pid) for one in _targets(effect))
+        holder = effect.facts.get("holder")
+        return (f"kill -KILL {holder['pid']}; " if holder else "") + f"kill -CONT {pids}"
+
+
+def _targets(effect: Effect) -> list[proc.Identity]:
+    return msgspec.convert(effect.facts["targets"], list[proc.Identity])
+
+
+def _with_descendants(effect: Effect) -> list[proc.Identity]:
+    """What was planned, and what it forked before it stood still."""
+    targets = _targets(effect)
+    if not effect.facts["tree"]:
+        return targets
+    extra = [one for root in targets for one in proc.tree(root) if one not in targets]
+    return [*targets, *(one for one in extra if proc.is_stopped(one))]
+
+
+def _ticks(one: proc.Identity) -> int:
+    found = proc.stat(one.pid)
+    return found.cpu_ticks if found else -1
+
+
+def _traceable(members: list[proc.Identity]) -> bool:
+    return all(may_trace(one.pid) and not tracer(one.pid) for one in members)
