@@ -50,7 +50,7 @@ def take(arguments: dict[str, Any], deadline_ns: int) -> dict[str, Any]:
 def _members(roots: list[proc.Identity], *, tree: bool) -> list[proc.Identity]:
     if not tree:
         return [root for root in roots if proc.alive(root)]
-    return [member for root in roots for member in proc.tree(root)]
+    return list(dict.fromkeys(member for root in roots for member in proc.tree(root)))
 
 
 def _seize(thread: int) -> None:

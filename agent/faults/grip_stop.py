@@ -25,7 +25,7 @@ def take(arguments: dict[str, Any], deadline_ns: int) -> dict[str, Any]:
     lo_ns = time.monotonic_ns()
     for _ in range(_PASSES_MAX):
         members = [one for root in roots for one in (proc.tree(root) if arguments["tree"] else [root])]
-        fresh = [one for one in members if one not in _held]
+        fresh = [one for one in dict.fromkeys(members) if one not in _held]
         if not fresh:
             break
         for one in fresh:

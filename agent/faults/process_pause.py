@@ -121,7 +121,7 @@ def _with_descendants(effect: Effect) -> list[proc.Identity]:
     targets = _targets(effect)
     if not effect.facts["tree"]:
         return targets
-    extra = [one for root in targets for one in proc.tree(root) if one not in targets]
+    extra = dict.fromkeys(one for root in targets for one in proc.tree(root) if one not in targets)
     return [*targets, *(one for one in extra if proc.is_stopped(one))]
 
 

@@ -1,0 +1,59 @@
+"""Ending effects from the journal alone: what the guardian does, and the agent at its start.
+
+Invariant: one failing revert never stops the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from agent.faults.base import Effect, Fault, Undo
+from agent.journal import Journal, Record, Step
+from agent.system import proc
+from protos.error import BlackstartError
+
+_ATTEMPTS: Final = 4
+_PAUSE_S: Final = 0.1  # doubled after each attempt: with four, a revert is given up after 0.7 s
+
+
+def record(journal: Journal, step: Step, effect: Effect, by: str, note: str = "") -> None:
+    """Appends one step, stamped now."""
+    stamped = Record(
+        step=step, at_ns=time.monotonic_ns(), wall_ns=time.time_ns(), by=by, effect=effect, note=note
+    )  # fmt: skip
+    journal.append(stamped)
+
+
+async def revert(fault: Fault[Any], effect: Effect) -> list[str]:
+    """Reverts with retries; what is left, in words. Effects of another boot have ended with it."""
+    if effect.undo is Undo.SELF_HEALING or effect.boot_id != proc.boot_id():
+        return []
+    pause_s, left = _PAUSE_S, ["not tried"]
+    for attempt in range(_ATTEMPTS):
+        try:
+            await fault.revert(effect)
+            left = fault.residue(effect)
+        except (BlackstartError, OSError) as error:
+            left = [f"{type(error).__name__}: {error}"]
+        if not left:
+            break
+        if attempt + 1 < _ATTEMPTS:
+            await asyncio.sleep(pause_s)
+            pause_s *= 2
+    return left
+
+
+async def revert_all(
+    journal: Journal, faults: dict[str, Fault[Any]], effects: Iterable[Effect], by: str
+) -> dict[str, list[str]]:
+    """Reverts *effects* at the same time and journals each end; what is left of each, by id."""
+
+    async def one(effect: Effect) -> tuple[str, list[str]]:
+        left = await revert(faults[effect.fault], effect)
+        record(journal, "stranded" if left else "reverted", effect, by, "; ".join(left))
+        return effect.id, left
+
+    return dict(await asyncio.gather(*(one(effect) for effect in effects)))
