@@ -1,1 +1,1 @@
-"""."""
+"""Sensors: what the agent reads off its own node, by series."""

@@ -1,1 +1,1 @@
-"""."""
+"""Workloads: work that an agent runs and measures."""

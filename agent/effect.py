@@ -1,0 +1,248 @@
+"""The effects in force on this node, and the order of steps that every one goes through.
+
+plan, policy, journal the intent, arm the guardian, inject, observe, (deadline, abort or revert), revert, audit, journal the
+end. Invariant: an effect is in the journal and the guardian knows of it before it is injected; a failure at any step leaves
+nothing in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from agent import undo
+from agent.faults import registry
+from agent.faults.base import Effect, Injected, OnLost, Receipt, Undo
+from agent.guardian import Guardian
+from agent.journal import Journal
+from agent.policy import Policy
+from agent.system import proc
+from protos.error import BlackstartError, Problem, RefusedError, SpecError
+
+Json = dict[str, Any]
+_KEPT: Final = 1000  # ended effects that `revert` can still tell about
+
+
+@dataclass(slots=True)
+class Active:
+    """One effect, from its plan to its end."""
+
+    effect: Effect
+    state: str = "planned"  # injected, reverted, failed, stranded
+    injected: Injected | None = None
+    receipt: Receipt | None = None
+    reverted_ns: int = 0
+    residue: list[str] = field(default_factory=list)
+    timer: asyncio.TimerHandle | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def in_force(self) -> bool:
+        return self.state in ("injected", "stranded") and self.effect.undo is not Undo.SELF_HEALING
+
+    def document(self, remedy: str) -> Json:
+        """EFFECT of docs/architecture.md."""
+        effect, receipt = self.effect, self.receipt
+        return {
+            "id": effect.id, "injection": effect.injection, "fault": effect.fault, "description": effect.description,
+            "undo": str(effect.undo), "resource": effect.resource, "state": self.state,
+            "confirmed": bool(receipt and receipt.confirmed), "receipt": receipt.text if receipt else "",
+            "injected_lo_ns": receipt.lo_ns if receipt else 0, "injected_hi_ns": receipt.hi_ns if receipt else 0,
+            "reverted_ns": self.reverted_ns, "residue": self.residue, "remedy": remedy if self.residue else "",
+        }  # fmt: skip
+
+
+class Effects:
+    """All effects of one agent. `notify(kind, run_id, body)` is told of ends that nobody asked for."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        guardian: Guardian,
+        policy: Callable[[], Policy],
+        controller: Callable[[], Sequence[str]],
+        notify: Callable[[str, str, Json], None],
+    ) -> None:
+        self.faults = registry.all_faults()
+        self.stopped = False
+        self._journal, self._guardian = journal, guardian
+        self._policy, self._controller, self._notify = policy, controller, notify
+        self._active: dict[str, Active] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._log = structlog.get_logger("agent.effect")
+
+    def plan(self, kind: str, spec: Json, duration_s: float) -> list[Effect]:
+        """The effects that the order means, checked against the policy; touches nothing."""
+        effects = registry.plan(self.faults, kind, spec)
+        for effect in effects:
+            self._policy().check(effect, 0.0 if effect.undo is Undo.SELF_HEALING else duration_s, self._controller())
+        return effects
+
+    async def inject(
+        self, *, run_id: str, injection: str, kind: str, spec: Json, duration_s: float, on_lost: OnLost
+    ) -> list[Json]:
+        """Puts a fault in force; returns its effects with their receipts, or raises and leaves nothing."""
+        if self.stopped:
+            raise RefusedError("the emergency stop is in force: `blackstart stop --lift` ends it")
+        if not duration_s > 0:
+            raise SpecError(Problem("duration_s", f"{duration_s:g} is not above 0 seconds"))
+        effects = self.plan(kind, spec, duration_s)
+        self._refuse_conflicts(effects)
+        fresh = [self._begin(effect, run_id, injection, duration_s, on_lost) for effect in effects]
+        try:
+            await self._put_in_force(fresh)
+        except BaseException:
+            await asyncio.shield(self._abandon(fresh))
+            raise
+        await asyncio.gather(*(self._observe(active) for active in fresh))
+        return [self._document(active) for active in fresh]
+
+    def _refuse_conflicts(self, effects: list[Effect]) -> None:
+        held = {active.effect.resource: active.effect for active in self._active.values() if active.in_force}
+        for effect in effects:
+            if first := held.get(effect.resource):
+                raise RefusedError(f"{effect.resource} is held already by {first.injection} ({first.description})")
+        if len(held) + len(effects) > (most := self._policy().effects_max):
+            raise RefusedError(f"{len(held)} effects in force and {len(effects)} more: the policy allows {most}")
+
+    def _begin(self, effect: Effect, run_id: str, injection: str, duration_s: float, on_lost: OnLost) -> Active:
+        effect.run_id, effect.injection, effect.boot_id = run_id, injection, proc.boot_id()
+        effect.duration_s, effect.on_lost_controller = duration_s, on_lost
+        if effect.undo is not Undo.SELF_HEALING:
+            effect.deadline_ns = time.monotonic_ns() + int(duration_s * 1e9)
+        active = self._active[effect.id] = Active(effect)
+        return active
+
+    async def _put_in_force(self, fresh: list[Active]) -> None:
+        for active in fresh:
+            self.faults[active.effect.fault].prepare(active.effect)
+            undo.record(self._journal, "intent", active.effect, "agent")
+        await self._guardian.arm()
+        for active in fresh:
+            duration_s = active.effect.duration_s if active.effect.deadline_ns else 0.0
+            self._policy().check(active.effect, duration_s, self._controller())
+        await asyncio.gather(*(self._inject(active) for active in fresh))
+
+    async def _inject(self, active: Active) -> None:
+        effect = active.effect
+        if self.stopped:
+            raise RefusedError("the emergency stop came in between: nothing was injected")
+        active.injected = await self.faults[effect.fault].inject(effect)
+        active.state = "injected"
+        undo.record(self._journal, "injected" if effect.deadline_ns else "reverted", effect, "agent")
+        if effect.deadline_ns:
+            left_s = (effect.deadline_ns - time.monotonic_ns()) / 1e9
+            active.timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self._expire, active)
+        self._log.info("effect injected", effect=effect.id, run=effect.run_id, what=effect.description)
+
+    async def _observe(self, active: Active) -> None:
+        assert active.injected is not None
+        try:
+            active.receipt = await self.faults[active.effect.fault].observe(active.effect, active.injected)
+        except (BlackstartError, OSError, ValueError) as error:
+            lo_ns, hi_ns = active.injected.lo_ns, active.injected.hi_ns
+            text = f"could not be observed: {error}"
+            active.receipt = Receipt(confirmed=False, text=text, lo_ns=lo_ns, hi_ns=hi_ns)
+
+    async def _abandon(self, fresh: list[Active]) -> None:
+        """Ends what an injection that failed half way has put in force."""
+        for active in fresh:
+            await self._end(active)
+            if active.state == "reverted":
+                active.state = "failed"
+
+    def _expire(self, active: Active) -> None:
+        self._later(self._end_and_tell(active))
+
+    async def _end_and_tell(self, active: Active) -> None:
+        await self._end(active)
+        kind = "effect.stranded" if active.state == "stranded" else "effect.reverted"
+        self._notify(kind, active.effect.run_id, self._document(active))
+
+    async def _end(self, active: Active) -> None:
+        async with active.lock:
+            if active.timer is not None:
+                active.timer.cancel()
+                active.timer = None
+            if active.state in ("reverted", "failed") or (active.state == "injected" and not active.effect.deadline_ns):
+                return
+            active.residue = await undo.revert(self.faults[active.effect.fault], active.effect)
+            active.reverted_ns = time.monotonic_ns()
+            active.state = "stranded" if active.residue else "reverted"
+            try:
+                step = "stranded" if active.residue else "reverted"
+                undo.record(self._journal, step, active.effect, "agent", "; ".join(active.residue))
+            except BlackstartError as error:  # ended all the same; the next start ends it once more, harmlessly
+                self._log.warning("the end of an effect could not be journalled", error=str(error))
+        self._log.info("effect ended", effect=active.effect.id, run=active.effect.run_id, state=active.state)
+
+    async def revert(self, chosen: Iterable[Active]) -> list[Json]:
+        """Ends effects at the same time; harmless for those that have ended."""
+        chosen = list(chosen)
+        await asyncio.gather(*(self._end(active) for active in chosen))
+        self._forget()
+        return [self._document(active) for active in chosen]
+
+    def of(self, *, run_id: str | None = None, injection: str | None = None) -> list[Active]:
+        """Effects of a run, of one of its injections, or all."""
+        return [
+            active for active in self._active.values()
+            if (run_id is None or active.effect.run_id == run_id)
+            and (injection is None or active.effect.injection == injection)
+        ]  # fmt: skip
+
+    async def lose_controller(self) -> None:
+        """Ends what asked to be ended when the controller is lost."""
+        lost = [a for a in self._active.values() if a.in_force and a.effect.on_lost_controller == "revert"]
+        for active in lost:
+            await self._end_and_tell(active)
+
+    async def stop(self) -> list[Json]:
+        """The emergency stop: ends all and refuses more until lifted."""
+        self.stopped = True
+        return await self.revert(active for active in self._active.values() if active.in_force)
+
+    def in_force(self) -> list[Json]:
+        return [self._document(active) for active in self._active.values() if active.in_force]
+
+    def residue(self, run_id: str) -> list[str]:
+        """A fresh look at what the run's ended effects may have left."""
+        return [
+            f"{active.effect.description}: {left}"
+            for active in self.of(run_id=run_id)
+            for left in self.faults[active.effect.fault].residue(active.effect)
+        ]
+
+    async def close(self) -> None:
+        await self.revert(list(self._active.values()))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _document(self, active: Active) -> Json:
+        return active.document(self.faults[active.effect.fault].remedy(active.effect))
+
+    def _forget(self) -> None:
+        ended = [key for key, active in self._active.items() if not active.in_force and active.state != "planned"]
+        for key in ended[: max(0, len(ended) - _KEPT)]:
+            del self._active[key]
+
+    def _later(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def close_leftovers(journal: Journal, by: str = "start") -> dict[str, list[str]]:
+    """Ends what an agent before this one left in force; what is left of each, by description."""
+    effects = journal.in_force()
+    left = await undo.revert_all(journal, registry.all_faults(), effects, by)
+    return {effect.description: left[effect.id] for effect in effects}
+
+

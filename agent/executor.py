@@ -1,0 +1,181 @@
+"""Carries out orders, each once, and answers every one.
+
+Invariant: a handler never raises past `execute`; its failure is a result with a status that says who must act.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from agent.effect import Effects
+from agent.workloads.command import CommandWorkload
+from protos import blackstart_agent_pb2 as pb
+from protos.error import BlackstartError, Problem, RefusedError, SpecError, StrandedError
+
+Json = dict[str, Any]
+_STATUS: Final[tuple[tuple[type[BlackstartError], pb.Status], ...]] = (
+    (RefusedError, pb.STATUS_REFUSED),
+    (SpecError, pb.STATUS_INVALID),
+    (StrandedError, pb.STATUS_STRANDED),
+    (BlackstartError, pb.STATUS_FAILED),
+)
+
+
+class Probes(Protocol):
+    """What the executor asks of the probe engine (`agent.probes.engine.ProbeEngine`)."""
+
+    async def start(
+        self, run_id: str, name: str, kind: str, spec: Json, *,
+        interval_ms: float = ..., timeout_ms: float = ..., stable_s: float = ..., p99_max_ms: float | None = ...,
+    ) -> int: ...  # fmt: skip
+    async def stop(self, run_id: str, name: str | None = None) -> dict[str, int]: ...
+    def observe(self, run_id: str, name: str, measure: str, window_s: float) -> Json: ...
+    async def recovery(
+        self, run_id: str, name: str, *,
+        injected_lo_ns: int, injected_hi_ns: int, reverted_ns: int | None = ..., wait_s: float = ...,
+    ) -> Json: ...  # fmt: skip
+
+
+class InjectArguments(msgspec.Struct, forbid_unknown_fields=True):
+    injection: str
+    fault: str
+    spec: Json = {}
+    duration_s: float = 300.0
+    on_lost_controller: str = "revert"
+
+
+class Executor:
+    """One handler a kind of order; `capabilities` tells which faults, probes and workloads there are."""
+
+    def __init__(self, effects: Effects, probes: Probes, workload: CommandWorkload) -> None:
+        self._effects, self._probes, self._workload = effects, probes, workload
+        self._log = structlog.get_logger("agent.executor")
+        self._handlers: dict[str, Callable[[str, Json], Awaitable[Json]]] = {
+            "fault.plan": self._plan,
+            "fault.inject": self._inject,
+            "fault.revert": self._revert,
+            "probe.start": self._probe_start,
+            "probe.stop": self._probe_stop,
+            "probe.observe": self._probe_observe,
+            "probe.recovery": self._probe_recovery,
+            "workload.run": self._workload_run,
+            "run.end": self._run_end,
+            "node.stop": self._node_stop,
+            "node.lift": self._node_lift,
+        }
+
+    async def execute(self, order: pb.Order, received_ns: int) -> pb.Result:
+        """The result of *order*, whatever happens."""
+        result = pb.Result(order_id=order.id, run_id=order.run_id)
+        try:
+            await self._wait_for_start(order, received_ns)
+            handler = self._handlers.get(order.kind)
+            if handler is None:
+                raise SpecError(Problem("order", f"unknown kind {order.kind!r}", "the agent may be older than its controller"))
+            arguments = _arguments(order)
+            result.body_json = msgspec.json.encode(await handler(order.run_id, arguments))
+            result.status = pb.STATUS_DONE
+        except TimeoutError:
+            result.status = pb.STATUS_EXPIRED
+            result.message = f"not started within {order.deadline_s:g} s of its receipt"
+        except BlackstartError as error:
+            result.status = next(status for kind, status in _STATUS if isinstance(error, kind))
+            result.message = str(error)
+            self._log.info("order failed", order=order.id, kind=order.kind, run=order.run_id, error=str(error))
+        except (TypeError, KeyError, msgspec.ValidationError) as error:
+            result.status = pb.STATUS_INVALID
+            result.message = f"arguments of {order.kind}: {error}"
+        except Exception as error:  # an answer is owed, and a fault of ours must not end the agent
+            self._log.exception("order broke", order=order.id, kind=order.kind)
+            result.status = pb.STATUS_FAILED
+            result.message = f"{order.kind} broke in the agent: {type(error).__name__}: {error}"
+        return result
+
+    async def _wait_for_start(self, order: pb.Order, received_ns: int) -> None:
+        expires_ns = received_ns + int(order.deadline_s * 1e9) if order.deadline_s else None
+        if order.not_before_ns and expires_ns and order.not_before_ns > expires_ns:
+            raise TimeoutError
+        if (wait_ns := order.not_before_ns - time.monotonic_ns()) > 0:
+            await asyncio.sleep(wait_ns / 1e9)
+        if expires_ns and time.monotonic_ns() > expires_ns:
+            raise TimeoutError
+
+    async def _plan(self, run_id: str, arguments: Json) -> Json:
+        del run_id
+        duration_s = float(arguments.get("duration_s", 0.0))
+        effects = self._effects.plan(arguments["fault"], arguments.get("spec") or {}, duration_s)
+        rows = [{"description": e.description, "undo": str(e.undo), "resource": e.resource} for e in effects]
+        return {"effects": rows, "missing": ""}
+
+    async def _inject(self, run_id: str, arguments: Json) -> Json:
+        asked = msgspec.convert(arguments, InjectArguments)
+        if asked.on_lost_controller not in ("revert", "hold"):
+            raise SpecError(Problem("on_lost_controller", f"{asked.on_lost_controller!r} is neither revert nor hold"))
+        effects = await self._effects.inject(
+            run_id=run_id, injection=asked.injection, kind=asked.fault, spec=asked.spec, duration_s=asked.duration_s,
+            on_lost="hold" if asked.on_lost_controller == "hold" else "revert",
+        )  # fmt: skip
+        return {"effects": effects}
+
+    async def _revert(self, run_id: str, arguments: Json) -> Json:
+        chosen = self._effects.of(run_id=run_id, injection=arguments.get("injection"))
+        effects = await self._effects.revert(chosen)
+        return {"effects": effects, "residue": self._effects.residue(run_id)}
+
+    async def _probe_start(self, run_id: str, arguments: Json) -> Json:
+        options = {key: arguments[key] for key in ("interval_ms", "timeout_ms", "stable_s", "p99_max_ms") if key in arguments}
+        started_ns = await self._probes.start(
+            run_id, arguments["name"], arguments["kind"], arguments.get("spec") or {}, **options
+        )
+        return {"started_ns": started_ns}
+
+    async def _probe_stop(self, run_id: str, arguments: Json) -> Json:
+        return {"attempts": await self._probes.stop(run_id, arguments.get("name"))}
+
+    async def _probe_observe(self, run_id: str, arguments: Json) -> Json:
+        return self._probes.observe(run_id, arguments["name"], arguments["measure"], float(arguments["window_s"]))
+
+    async def _probe_recovery(self, run_id: str, arguments: Json) -> Json:
+        return await self._probes.recovery(
+            run_id, arguments["name"],
+            injected_lo_ns=int(arguments["injected_lo_ns"]), injected_hi_ns=int(arguments["injected_hi_ns"]),
+            reverted_ns=arguments.get("reverted_ns"), wait_s=float(arguments.get("wait_s", 120.0)),
+        )  # fmt: skip
+
+    async def _workload_run(self, run_id: str, arguments: Json) -> Json:
+        del run_id
+        if (kind := arguments["kind"]) != self._workload.kind:
+            raise SpecError(Problem("kind", f"unknown workload {kind!r}", f"known: {self._workload.kind}"))
+        figures = await self._workload.run(arguments.get("spec") or {})
+        return {"figures": [figure.document() for figure in figures]}
+
+    async def _run_end(self, run_id: str, arguments: Json) -> Json:
+        del arguments
+        effects = await self._effects.revert(self._effects.of(run_id=run_id))
+        attempts = await self._probes.stop(run_id)
+        return {"effects": effects, "attempts": attempts, "residue": self._effects.residue(run_id)}
+
+    async def _node_stop(self, run_id: str, arguments: Json) -> Json:
+        del run_id, arguments
+        return {"effects": await self._effects.stop()}
+
+    async def _node_lift(self, run_id: str, arguments: Json) -> Json:
+        del run_id, arguments
+        self._effects.stopped = False
+        return {"effects": []}
+
+
+def _arguments(order: pb.Order) -> Json:
+    try:
+        arguments = msgspec.json.decode(order.arguments_json or b"{}")
+    except msgspec.DecodeError as error:
+        raise SpecError(Problem("order", f"the arguments of {order.kind} are not JSON: {error}")) from error
+    if not isinstance(arguments, dict):
+        raise SpecError(Problem("order", f"the arguments of {order.kind} are not an object"))
+    return arguments

@@ -1,0 +1,82 @@
+"""`command`: a program that the node's policy allows, run to its end, with what it cost.
+
+The processor time is the child's own, by wait4(2): nothing is sampled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from agent.system import libc
+from protos.error import Problem, ProbeError, RefusedError, SpecError
+from protos.figure import Figure, Measured
+
+
+class CommandSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    argv: list[str]
+    timeout_s: float = 60.0
+    repeat: int = 1
+
+
+class CommandWorkload:
+    """Runs argv without a shell; each run's wall and processor seconds, and the number that failed."""
+
+    kind: ClassVar[str] = "command"
+
+    def __init__(self, allowed: Callable[[Sequence[str]], bool]) -> None:
+        self._allowed = allowed
+
+    async def run(self, document: dict[str, Any]) -> list[Figure]:
+        """Figures over all repeats. SpecError for a bad spec, RefusedError by policy, ProbeError if it cannot be run."""
+        try:
+            spec = msgspec.convert(document, CommandSpec)
+        except msgspec.ValidationError as error:
+            raise SpecError(Problem("spec of workload command", str(error))) from error
+        if not spec.argv or not 0 < spec.timeout_s <= 3600 or not 0 < spec.repeat <= 1000:
+            raise SpecError(Problem("spec of workload command", "argv, timeout_s in (0, 3600] and repeat in 1..1000"))
+        if not self._allowed(spec.argv):
+            raise RefusedError(f"the node's policy does not allow the command {spec.argv[0]!r} with these arguments")
+        wall_s, cpu_s, failures = [], [], 0
+        for _ in range(spec.repeat):
+            wall, cpu, code = await _once(spec)
+            wall_s.append(wall)
+            cpu_s.append(cpu)
+            failures += code != 0
+        return [
+            _figure("wall_s", wall_s, "s", "monotonic clock around the process"),
+            _figure("cpu_s", cpu_s, "s", "wait4 of the process"),
+            Figure("failures", failures, "runs", Measured("exit codes", spec.repeat, failures, failures)),
+        ]
+
+
+async def _once(spec: CommandSpec) -> tuple[float, float, int]:
+    agent_pid = os.getpid()
+    started = time.monotonic()
+    try:
+        child = subprocess.Popen(
+            spec.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: libc.die_with_parent(agent_pid), process_group=0,  # noqa: PLW1509 no threads fork here
+        )  # fmt: skip
+    except OSError as error:
+        raise ProbeError(f"cannot run {spec.argv[0]}: {error.strerror}") from error
+    waiting = asyncio.get_running_loop().run_in_executor(None, os.wait4, child.pid, 0)
+    try:
+        _, status, usage = await asyncio.wait_for(asyncio.shield(waiting), spec.timeout_s)
+    except (TimeoutError, asyncio.CancelledError):
+        os.killpg(child.pid, signal.SIGKILL)
+        _, status, usage = await waiting
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return time.monotonic() - started, usage.ru_utime + usage.ru_stime, child.returncode
+
+
+def _figure(name: str, values: list[float], unit: str, method: str) -> Figure:
+    mean = sum(values) / len(values)
+    return Figure(name, mean, unit, Measured(method, len(values), min(values), max(values)))
