@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-import grpc
+if TYPE_CHECKING:  # late: guardians and holders, which need none of it, start in a third of the time without
+    import grpc
 
 METADATA_KEY: Final = "blackstart-error-bin"
 
@@ -42,15 +43,22 @@ class Problem:
 class BlackstartError(Exception):
     """Base of all errors that Blackstart raises on purpose."""
 
-    exit: Exit = Exit.INCONCLUSIVE
-    status: grpc.StatusCode = grpc.StatusCode.UNKNOWN
+    exit: ClassVar[Exit] = Exit.INCONCLUSIVE
+    status_name: ClassVar[str] = "UNKNOWN"
+
+    @property
+    def status(self) -> grpc.StatusCode:
+        """The gRPC status with which the error crosses the wire."""
+        import grpc
+
+        return grpc.StatusCode[self.status_name]
 
 
 class SpecError(BlackstartError):
     """The author must act: a document or argument is wrong. Carries every problem found, not the first only."""
 
     exit = Exit.BAD_INPUT
-    status = grpc.StatusCode.INVALID_ARGUMENT
+    status_name = "INVALID_ARGUMENT"
 
     def __init__(self, *problems: Problem | str) -> None:
         self.problems = tuple(p if isinstance(p, Problem) else Problem("input", p) for p in problems)
@@ -61,19 +69,19 @@ class RefusedError(BlackstartError):
     """Safety said no: blast radius, policy, conflict, role, emergency stop. Nothing was injected."""
 
     exit = Exit.BAD_INPUT
-    status = grpc.StatusCode.FAILED_PRECONDITION
+    status_name = "FAILED_PRECONDITION"
 
 
 class DeniedError(RefusedError):
     """The caller's certificate does not allow the call."""
 
-    status = grpc.StatusCode.PERMISSION_DENIED
+    status_name = "PERMISSION_DENIED"
 
 
 class TransientError(BlackstartError):
     """Try again after *retry_after_s* seconds."""
 
-    status = grpc.StatusCode.UNAVAILABLE
+    status_name = "UNAVAILABLE"
 
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         self.retry_after_s = retry_after_s
@@ -83,27 +91,27 @@ class TransientError(BlackstartError):
 class ProbeError(BlackstartError):
     """A measurement could not be made: the verdict is inconclusive, never passed."""
 
-    status = grpc.StatusCode.ABORTED
+    status_name = "ABORTED"
 
 
 class FaultError(BlackstartError):
     """A fault could not be injected, and nothing of it is left in force."""
 
-    status = grpc.StatusCode.ABORTED
+    status_name = "ABORTED"
 
 
 class StrandedError(BlackstartError):
     """A human must act: a fault could not be reverted. The message ends in the command that does it by hand."""
 
     exit = Exit.STRANDED
-    status = grpc.StatusCode.DATA_LOSS
+    status_name = "DATA_LOSS"
 
 
 class UnreachableError(BlackstartError):
     """The controller does not answer."""
 
     exit = Exit.UNREACHABLE
-    status = grpc.StatusCode.UNAVAILABLE
+    status_name = "UNAVAILABLE"
 
 
 _BY_NAME: Final = {
@@ -124,6 +132,8 @@ def to_metadata(error: BlackstartError) -> tuple[tuple[str, bytes], ...]:
 
 def from_rpc(error: grpc.RpcError) -> BlackstartError:
     """The error that the server raised; without its metadata, what the status code says."""
+    import grpc
+
     metadata = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
     for key, value in metadata or ():
         if key == METADATA_KEY:

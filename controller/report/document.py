@@ -97,6 +97,29 @@ class ProbeEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class HypothesisEntry:
+    """The steady-state hypothesis at one moment of the run."""
+
+    when: str  # before, during, after
+    title: str
+    result: str  # held, inconclusive, deviated
+    checks: int  # how often it was evaluated
+    detail: str  # the probe that did not hold or could not be read, and what it said; empty: held
+
+
+@dataclass(frozen=True, slots=True)
+class StepEntry:
+    """One step of the method or the rollbacks, as the engine recorded it."""
+
+    name: str
+    kind: str  # action, probe, rollback
+    status: str  # succeeded, failed, unfinished
+    started_wall_ns: int  # 0: not known
+    duration_s: float
+    detail: str  # why it failed
+
+
+@dataclass(frozen=True, slots=True)
 class EventEntry:
     wall_ns: int
     kind: str
@@ -128,3 +151,5 @@ class RunDocument:
     events: tuple[EventEntry, ...] = ()
     skipped: str = ""  # not tested: what is missing
     variables: Json = field(default_factory=dict)
+    hypotheses: tuple[HypothesisEntry, ...] = ()
+    steps: tuple[StepEntry, ...] = ()
