@@ -1,8 +1,8 @@
 """The effects in force on this node, and the order of steps that every one goes through.
 
-plan, policy, journal the intent, arm the guardian, inject, observe, (deadline, abort or revert), revert, audit, journal the
-end. Invariant: an effect is in the journal and the guardian knows of it before it is injected; a failure at any step leaves
-nothing in force.
+plan, policy, journal the intent, arm the guardian, inject, observe, (deadline, abort or revert), revert, audit,
+journal the end. Invariant: an effect is in the journal and the guardian knows of it before it is injected; a
+failure at any step leaves nothing in force.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agent import undo
 from agent.faults import registry
 from agent.faults.base import Effect, Injected, OnLost, Receipt, Undo
 from agent.guardian import Guardian
-from agent.journal import Journal
+from agent.journal import Journal, Step
 from agent.policy import Policy
 from agent.system import proc
 from protos.error import BlackstartError, Problem, RefusedError, SpecError
@@ -176,7 +176,7 @@ class Effects:
             active.reverted_ns = time.monotonic_ns()
             active.state = "stranded" if active.residue else "reverted"
             try:
-                step = "stranded" if active.residue else "reverted"
+                step: Step = "stranded" if active.residue else "reverted"
                 undo.record(self._journal, step, active.effect, "agent", "; ".join(active.residue))
             except BlackstartError as error:  # ended all the same; the next start ends it once more, harmlessly
                 self._log.warning("the end of an effect could not be journalled", error=str(error))
@@ -244,5 +244,3 @@ async def close_leftovers(journal: Journal, by: str = "start") -> dict[str, list
     effects = journal.in_force()
     left = await undo.revert_all(journal, registry.all_faults(), effects, by)
     return {effect.description: left[effect.id] for effect in effects}
-
-

@@ -77,7 +77,9 @@ class Executor:
             await self._wait_for_start(order, received_ns)
             handler = self._handlers.get(order.kind)
             if handler is None:
-                raise SpecError(Problem("order", f"unknown kind {order.kind!r}", "the agent may be older than its controller"))
+                raise SpecError(
+                    Problem("order", f"unknown kind {order.kind!r}", "the agent may be older than its controller")
+                )
             arguments = _arguments(order)
             result.body_json = msgspec.json.encode(await handler(order.run_id, arguments))
             result.status = pb.STATUS_DONE
@@ -91,7 +93,7 @@ class Executor:
         except (TypeError, KeyError, msgspec.ValidationError) as error:
             result.status = pb.STATUS_INVALID
             result.message = f"arguments of {order.kind}: {error}"
-        except Exception as error:  # an answer is owed, and a fault of ours must not end the agent
+        except Exception as error:  # noqa: BLE001 an answer is owed, and a fault of ours must not end the agent
             self._log.exception("order broke", order=order.id, kind=order.kind)
             result.status = pb.STATUS_FAILED
             result.message = f"{order.kind} broke in the agent: {type(error).__name__}: {error}"
@@ -129,7 +131,9 @@ class Executor:
         return {"effects": effects, "residue": self._effects.residue(run_id)}
 
     async def _probe_start(self, run_id: str, arguments: Json) -> Json:
-        options = {key: arguments[key] for key in ("interval_ms", "timeout_ms", "stable_s", "p99_max_ms") if key in arguments}
+        options = {
+            key: arguments[key] for key in ("interval_ms", "timeout_ms", "stable_s", "p99_max_ms") if key in arguments
+        }
         started_ns = await self._probes.start(
             run_id, arguments["name"], arguments["kind"], arguments.get("spec") or {}, **options
         )

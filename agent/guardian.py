@@ -1,9 +1,9 @@
 """The guardian: a small process that ends what the agent cannot end any more.
 
-`python -m agent.guardian DIRECTORY SOCKET_FD`. It is started before any fault. The agent tells it of each intent, and it
-answers when it has read the journal: only then is the fault injected. When its socket ends (the agent is dead), or a
-deadline passes and the effect is still in force (the agent hangs), it reverts from the journal; it ends with the agent.
-It has a session of its own, so that a terminal's Ctrl-C does not reach it.
+`python -m agent.guardian DIRECTORY SOCKET_FD`. It is started before any fault. The agent tells it of each intent,
+and it answers when it has read the journal: only then is the fault injected. When its socket ends (the agent is
+dead), or a deadline passes and the effect is still in force (the agent hangs), it reverts from the journal; it ends
+with the agent. It has a session of its own, so that a terminal's Ctrl-C does not reach it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Guardian:
                 [sys.executable, "-I", "-m", "agent.guardian", str(self._directory), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()], start_new_session=True, stdin=subprocess.DEVNULL,
             )  # fmt: skip
-        ours.setblocking(False)  # noqa: FBT003
+        ours.setblocking(False)
         self._socket = ours
 
     async def arm(self) -> None:

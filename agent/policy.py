@@ -1,7 +1,7 @@
 """The node owner's policy: what no controller can widen.
 
-Without a policy file every fault is refused: a node opts in, kind by kind. Checked when an effect is planned and again at
-the moment of injection.
+Without a policy file every fault is refused: a node opts in, kind by kind. Checked when an effect is planned and
+again at the moment of injection.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What the controller has not acknowledged yet, kept on disk within a bound, and what orders were carried out.
 
-Invariant: a message gets a sequence that is never used again, also after a crash; it is kept until acknowledged or until
-the bound drops it, oldest first, counted. When the disk is full messages are kept in memory within the same rule.
+Invariant: a message gets a sequence that is never used again, also after a crash; it is kept until acknowledged or
+until the bound drops it, oldest first, counted. When the disk is full messages are kept in memory within the same
+rule.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Spool:
             self._db.execute("pragma cache_size=-512")
             self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
-            raise TransientError(f"spool {self._path}: {error}: free space there, or name another state directory") from error
+            raise TransientError(
+                f"spool {self._path}: {error}: free space there, or name another state directory"
+            ) from error
         self.id = str(self._setting("id", secrets.token_hex(8)))
         self.dropped = int(self._setting("dropped", 0))
         self._next = self._reserved = int(self._setting("reserved", 1))
@@ -82,6 +85,10 @@ class Spool:
         if count:
             self._db.execute("delete from message where sequence <= ?", (sequence,))
             self._bytes, self._count = self._bytes - size, self._count - count
+
+    def skip_to(self, acknowledged: int) -> None:
+        """Never reuses what a controller has acknowledged, even if this disk has lost it."""
+        self._next = max(self._next, acknowledged + 1)
 
     # Orders: each is carried out once.
 

@@ -57,10 +57,10 @@ class Injected(msgspec.Struct, frozen=True):
     hi_ns: int
 
 
-SpecT = TypeVar("SpecT", contravariant=True)
+SpecT_contra = TypeVar("SpecT_contra", contravariant=True)
 
 
-class Fault(Protocol[SpecT]):
+class Fault(Protocol[SpecT_contra]):
     """One kind of fault. Methods raise `protos.error` types only."""
 
     kind: ClassVar[str]
@@ -70,7 +70,7 @@ class Fault(Protocol[SpecT]):
     def missing(self) -> str:
         """What this node lacks for the fault, in words; empty when it can be done."""
 
-    def plan(self, spec: SpecT) -> list[Effect]:
+    def plan(self, spec: SpecT_contra) -> list[Effect]:
         """The effects that *spec* means here and now. Touches nothing. SpecError if it means none."""
 
     def prepare(self, effect: Effect) -> None:
@@ -83,7 +83,7 @@ class Fault(Protocol[SpecT]):
         """Proof by another way than the one that injected it."""
 
     async def revert(self, effect: Effect) -> None:
-        """Ends the effect; harmless to repeat, also when it never took hold or its target is gone. Owns only its own."""
+        """Ends the effect; harmless to repeat, also when it never took hold or its target is gone."""
 
     def residue(self, effect: Effect) -> list[str]:
         """What is left of a reverted effect, in words; empty is the only good answer."""

@@ -38,7 +38,8 @@ def ruleset(arguments: dict[str, Any], left_ms: int) -> str:
         elements = ", ".join(f"{peer} timeout {left_ms}ms" for peer in peers if peer.version == version)
         if elements:
             lines.append(
-                f"set peers{version} {{ type ipv{version}_addr; flags interval, timeout; elements = {{ {elements} }}; }}"
+                f"set peers{version} {{ type ipv{version}_addr; flags interval, timeout;"
+                f" elements = {{ {elements} }}; }}"
             )
     directions = {"in": ("input", "forward"), "out": ("output", "forward"), "both": ("input", "output", "forward")}
     for hook in directions[arguments["direction"]]:
@@ -57,12 +58,11 @@ def _forward_sides(direction: str) -> tuple[str, ...]:
 
 
 def _matches(side: str, ports: list[int], protocol: str) -> list[str]:
-    """Matches on the peer's port, whichever way the packet goes: the peer's side is the one whose address is matched."""
+    """Matches on ports: a service is cut off whether it is the peer's or this node's own."""
     protocols = ["tcp", "udp"] if protocol == "any" else [protocol]
     if not ports:
         return [""] if protocol == "any" else [f" meta l4proto {protocol}"]
     listed = ", ".join(map(str, ports))
-    # A service is cut off whether it is the peer's or this node's own.
     return [f" {one} {port} {{ {listed} }}" for one in protocols for port in ("sport", "dport")] if side else []
 
 

@@ -1,7 +1,7 @@
 """Holds processes still by SIGSTOP, where tracing is not allowed; sends SIGCONT at the end.
 
-Not undone by the kernel: so this holder outlives the agent (its input ends, it lets go), and the guardian and the journal
-stand behind it.
+Not undone by the kernel: so this holder outlives the agent (its input ends, it lets go), and the guardian and the
+journal stand behind it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a holder runs: `python -m agent.faults.hold KIND DEADLINE_NS PARENT_PID`.
 
-Reads its arguments as one JSON line, waits for the line `go`, takes hold, writes one JSON line of report and stays until
-its deadline or until its input ends. Whatever it held ends with it.
+Reads its arguments as one JSON line, waits for the line `go`, takes hold, writes one JSON line of report and stays
+until its deadline or until its input ends. Whatever it held ends with it.
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ class ProcessKill:
         try:
             reached = [one for one in targets if process.send(one, number)]
         except PermissionError as error:
-            raise FaultError(f"{effect.description}: not permitted: run the agent as the target's user or root") from error
+            raise FaultError(
+                f"{effect.description}: not permitted: run the agent as the target's user or root"
+            ) from error
         if not reached:
             raise FaultError(f"{effect.description}: the target was gone before the signal")
         ends = await process.gone(reached, effect.facts["gone_within_s"])

@@ -81,7 +81,7 @@ class ProcessPause:
         confirmed = bool(targets) and not moving
         named = target.describe(moving, len(moving)) if moving else ""
         text = (
-            f"every thread of {len(targets)} processes is stopped and used no processor time for {_STILL_S * 1000:.0f} ms"
+            f"all threads of {len(targets)} processes are stopped and used no processor time for {_STILL_S * 1000:.0f} ms"
             if confirmed
             else f"not standing still: {named or 'no target left'}"
         )
@@ -100,7 +100,9 @@ class ProcessPause:
             await asyncio.sleep(0.002)
 
     def residue(self, effect: Effect) -> list[str]:
-        left = [f"process {one.name} (pid {one.pid}) is still stopped" for one in _targets(effect) if proc.is_stopped(one)]
+        left = [
+            f"process {one.name} (pid {one.pid}) is still stopped" for one in _targets(effect) if proc.is_stopped(one)
+        ]
         holder = effect.facts.get("holder")
         if holder and proc.alive(msgspec.convert(holder, proc.Identity)):
             left.append(f"the holder of the pause (pid {holder['pid']}) still runs")

@@ -1,7 +1,7 @@
 """Whether a peer answers: the independent look at a cut, in a process of its own inside the namespace.
 
-`python -m agent.faults.reach` reads {network, peers, port, protocol, timeout_s} and writes one {peer: how} a line: "answers" or
-why not. It knows nothing of nftables.
+`python -m agent.faults.reach` reads {network, peers, port, protocol, timeout_s} and writes one {peer: how} a line:
+"answers" or why not. It knows nothing of nftables.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def _checksum(body: bytes) -> int:
     """Internet checksum. Source: RFC 1071."""
     total = sum(struct.unpack(f"!{len(body) // 2}H", body))
     total = (total >> 16) + (total & 0xFFFF)
-    return ~(total + (total >> 16)) & 0xFFFF
+    folded: int = total + (total >> 16)
+    return ~folded & 0xFFFF
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ class ResourceCpu:
         if not 0 < spec.load_fraction <= 1:
             problems.append(Problem("spec.load_fraction", f"{spec.load_fraction} is not in (0, 1]"))
         if not 0 <= spec.workers <= processors:
-            problems.append(Problem("spec.workers", f"{spec.workers} is not in 0..{processors}, this node's processors"))
+            problems.append(
+                Problem("spec.workers", f"{spec.workers} is not in 0..{processors}, this node's processors")
+            )
         if problems:
             raise SpecError(*problems)
         workers = spec.workers or processors

@@ -65,6 +65,6 @@ def _matching(pattern: str) -> list[proc.Identity]:
 
 
 def describe(roots: list[proc.Identity], members: int) -> str:
-    """"encode-worker (pid 4711), 3 processes"."""
+    """For a human: `encode-worker (pid 4711), 3 processes`."""
     named = ", ".join(f"{one.name} (pid {one.pid})" for one in roots)
     return f"{named}, {members} process{'es' if members > 1 else ''}"

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from agent.system import libc
-from protos.error import Problem, ProbeError, RefusedError, SpecError
+from protos.error import ProbeError, Problem, RefusedError, SpecError
 from protos.figure import Figure, Measured
 
 
@@ -35,7 +35,7 @@ class CommandWorkload:
         self._allowed = allowed
 
     async def run(self, document: dict[str, Any]) -> list[Figure]:
-        """Figures over all repeats. SpecError for a bad spec, RefusedError by policy, ProbeError if it cannot be run."""
+        """Figures over all repeats. SpecError, RefusedError by policy, ProbeError if it cannot be run."""
         try:
             spec = msgspec.convert(document, CommandSpec)
         except msgspec.ValidationError as error:

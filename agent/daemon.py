@@ -1,0 +1,192 @@
+"""The agent's composition root: the one place that knows which parts there are.
+
+`run` is entered after what an agent before this one left in force has been ended (`agent.__main__`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+import time
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import structlog
+
+from agent import __version__, doctor, policy
+from agent.config import Config
+from agent.effect import Effects
+from agent.executor import Executor
+from agent.guardian import Guardian
+from agent.journal import Journal
+from agent.probes.engine import ProbeEngine
+from agent.sensors.node import SERIES, NodeSensor
+from agent.session import Session
+from agent.spool import Spool
+from agent.system import proc
+from agent.system.notify import notify, watchdog_s
+from agent.workloads.command import CommandWorkload
+from protos import blackstart_agent_pb2 as pb
+from protos import credential
+from protos.blackstart_agent_pb2_grpc import AgentLinkStub
+from protos.channel import CHANNEL_OPTIONS, channel_credentials
+from protos.error import BlackstartError
+
+_RENEW_EVERY_S = 600.0
+
+
+class Daemon:
+    """One agent."""
+
+    def __init__(self, config: Config, journal: Journal, guardian: Guardian, leftovers: dict[str, list[str]]) -> None:
+        self._config, self._guardian, self._leftovers = config, guardian, leftovers
+        self._policy = policy.load(config.policy_path)
+        self._controller: list[str] = []
+        self._spool = Spool(config.state_path, int(config.spool_mb * 1e6))
+        self._effects = Effects(
+            journal=journal, guardian=guardian, policy=lambda: self._policy,
+            controller=lambda: self._controller, notify=self._notify,
+        )  # fmt: skip
+        self._probes = ProbeEngine(sink=self._sink, allowed_command=self._allows)
+        workload = CommandWorkload(self._allows)
+        executor = Executor(self._effects, self._probes, workload)
+        self._session = Session(
+            link=self._link, hello=self._hello, spool=self._spool, executor=executor, effects=self._effects
+        )
+        self._log = structlog.get_logger("agent")
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; then every effect is reverted before it returns."""
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._session.answer_unfinished()
+        if self._leftovers:
+            self._notify("agent.recovered", "", {"effects": self._leftovers})
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._session.run(), self._guardian.watch(), self._sense(), self._renew(), _feed_watchdog())
+        ]
+        notify("READY=1", "STATUS=running")
+        try:
+            waiting = asyncio.create_task(stop.wait())
+            done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {waiting}:
+                task.result()  # a task of ours ended: that is a fault of ours, said loudly
+        finally:
+            notify("STOPPING=1")
+            await self._effects.close()
+            await self._probes.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._guardian.stop()
+            self._spool.close()
+
+    def _hello(self) -> pb.Hello:
+        capabilities = [
+            pb.Capability(
+                family=row.family, kind=row.kind, available=not row.missing, missing=row.missing, undo=row.undo
+            )
+            for row in doctor.capabilities(self._policy)
+        ]
+        series = [pb.SeriesInfo(id=at, name=name, unit=unit) for at, (name, unit) in enumerate(SERIES)]
+        return pb.Hello(
+            agent_id=self._config.id, agent_version=__version__, boot_id=proc.boot_id(), labels=self._config.labels,
+            capabilities=capabilities, series=series, monotonic_ns=time.monotonic_ns(), wall_ns=time.time_ns(),
+        )  # fmt: skip
+
+    async def _link(self) -> grpc.aio.Channel:
+        held = credential.load_credential(self._config.certs_path)
+        host = self._config.controller.rpartition(":")[0].strip("[]")
+        self._controller = await _addresses(host)
+        return grpc.aio.secure_channel(
+            self._config.controller,
+            channel_credentials(held.cert_pem, held.key_pem, held.ca_pem),
+            options=CHANNEL_OPTIONS,
+        )
+
+    def _notify(self, kind: str, run_id: str, body: dict[str, Any]) -> None:
+        self._session.event(kind, run_id, body)
+
+    def _sink(
+        self, run_id: str, name: str, first_index: int,
+        due: Sequence[int], start: Sequence[int], done: Sequence[int], outcome: Sequence[int],
+    ) -> None:  # fmt: skip
+        batch = pb.ProbeBatch(
+            run_id=run_id, probe=name, first_index=first_index, count=len(due),
+            due_ns=array("q", due).tobytes(), start_ns=array("q", start).tobytes(),
+            done_ns=array("q", done).tobytes(), outcome=bytes(outcome),
+        )  # fmt: skip
+        self._session.keep(pb.AgentMessage(telemetry=pb.Telemetry(probes=[batch])))
+
+    async def _sense(self) -> None:
+        sensor = NodeSensor()
+        while True:
+            await asyncio.sleep(self._config.sense_s)
+            at = array("q", [time.monotonic_ns()]).tobytes()
+            gauges = [
+                pb.GaugeBatch(series=series, count=1, at_ns=at, value=array("d", [value]).tobytes())
+                for series, value in enumerate(sensor.read())
+            ]
+            if self._session.connected:  # gauges of a cut are not worth the spool's room: outcomes are
+                self._session.keep(pb.AgentMessage(telemetry=pb.Telemetry(gauges=gauges)))
+
+    async def _renew(self) -> None:
+        """Fetches a new certificate at two thirds of the old one's life; the next stream uses it."""
+        while True:
+            try:
+                held = credential.load_credential(self._config.certs_path)
+                if credential.renewal_due(held.cert_pem, time.time()):
+                    key_pem, csr_pem = credential.new_key_and_csr(self._config.id)
+                    async with await self._link() as channel:
+                        fresh = await AgentLinkStub(channel).Renew(pb.CertificateRequest(csr_pem=csr_pem), timeout=20)
+                    credential.write_credential(self._config.certs_path, fresh.certificate_pem, key_pem, fresh.ca_pem)
+                    self._log.info("certificate renewed", not_after_s=fresh.not_after_s)
+            except (grpc.aio.AioRpcError, BlackstartError, OSError) as error:
+                self._log.warning("certificate not renewed", reason=str(error))
+            await asyncio.sleep(_RENEW_EVERY_S)
+
+    def _allows(self, argv: Sequence[str]) -> bool:
+        return self._policy.allows_command(argv)  # the policy of the moment: SIGHUP replaces it
+
+    def _reload(self) -> None:
+        try:
+            self._policy = policy.load(self._config.policy_path)
+            self._log.info("policy read again", faults=self._policy.faults)
+        except BlackstartError as error:
+            self._log.error("policy not read again: the one before stays in force", error=str(error))
+
+
+async def _addresses(host: str) -> list[str]:
+    """The addresses that *host* stands for, so that the policy can protect them; none when it cannot be resolved."""
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        with contextlib.suppress(socket.gaierror):
+            rows = await asyncio.get_running_loop().getaddrinfo(host, None)
+            return sorted({str(row[4][0]) for row in rows})
+    return []
+
+
+async def _feed_watchdog() -> None:
+    period_s = watchdog_s()
+    while True:
+        if period_s:
+            notify("WATCHDOG=1")
+        await asyncio.sleep(period_s or 3600.0)
+
+
+def run(config: Config, journal: Journal, guardian: Guardian, leftovers: dict[str, list[str]]) -> None:
+    """Runs one agent to its end."""
+
+    async def main() -> None:
+        await Daemon(config, journal, guardian, leftovers).run()
+
+    asyncio.run(main())

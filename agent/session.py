@@ -1,0 +1,202 @@
+"""The stream to the controller: dials out, reconnects, and never loses or repeats what the spool holds.
+
+Invariant: losing the controller stops nothing here but the sending: probes go on, effects end by their deadline (or at
+once where the experiment asked for it), and what was missed is sent after the reconnect, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+import msgspec
+import structlog
+
+from agent.effect import Effects
+from agent.executor import Executor
+from agent.spool import Spool
+from protos import blackstart_agent_pb2 as pb
+from protos.blackstart_agent_pb2_grpc import AgentLinkStub
+
+_BACKOFF_S: Final = (0.2, 15.0)  # first and longest upper bound of the pause between two attempts
+_WINDOW: Final = 2000  # messages sent ahead of their acknowledgement
+_LEASE_S: Final = 15.0  # until a controller says otherwise
+
+ChannelMaker = Callable[[], Awaitable[grpc.aio.Channel]]
+
+
+class Session:
+    """The link. `link` opens a channel with the certificates of the moment; `hello` describes the agent."""
+
+    def __init__(
+        self, *, link: ChannelMaker, hello: Callable[[], pb.Hello], spool: Spool, executor: Executor, effects: Effects
+    ) -> None:
+        self._link, self._hello = link, hello
+        self._spool, self._executor, self._effects = spool, executor, effects
+        self._wake = asyncio.Event()
+        self._orders: set[asyncio.Task[None]] = set()
+        self._heard_s = time.monotonic()
+        self._lease_s, self._heartbeat_s = _LEASE_S, 2.0
+        self._lost = False
+        self._sent = 0
+        self._last = pb.Heartbeat()
+        self.connected = False
+        self._log = structlog.get_logger("agent.session")
+
+    def keep(self, message: pb.AgentMessage) -> None:
+        """Spools *message* and has it sent as soon as there is a stream."""
+        self._spool.put(message.SerializeToString())
+        self._wake.set()
+
+    def event(self, kind: str, run_id: str, body: dict[str, Any]) -> None:
+        """Spools an event, stamped now."""
+        event = pb.Event(
+            at_ns=time.monotonic_ns(),
+            wall_ns=time.time_ns(),
+            run_id=run_id,
+            kind=kind,
+            body_json=msgspec.json.encode(body),
+        )
+        self.keep(pb.AgentMessage(event=event))
+
+    async def run(self) -> None:
+        """Keeps a stream up until cancelled."""
+        lease = asyncio.create_task(self._watch_lease())
+        try:
+            failures = 0
+            while True:
+                was = self._heard_s
+                try:
+                    await self._once()
+                except (grpc.aio.AioRpcError, OSError, asyncio.InvalidStateError) as error:
+                    self._log.warning("no stream to the controller", reason=_reason(error))
+                self.connected = False
+                failures = 0 if self._heard_s > was else failures + 1
+                most_s = min(_BACKOFF_S[1], _BACKOFF_S[0] * 2**failures)
+                await asyncio.sleep(random.uniform(0, most_s))  # noqa: S311 full jitter: a herd spreads itself
+        finally:
+            lease.cancel()
+            for task in self._orders:
+                task.cancel()
+            await asyncio.gather(lease, *self._orders, return_exceptions=True)
+
+    async def _once(self) -> None:
+        async with await self._link() as channel:
+            stub = AgentLinkStub(channel)
+            stream = stub.Connect(self._outgoing())
+            async for message in stream:
+                self._heard_s, self._lost = time.monotonic(), False
+                await self._receive(message)
+
+    async def _outgoing(self) -> AsyncIterator[pb.AgentMessage]:
+        """Hello, then the spool in order, then heartbeats between."""
+        hello = self._hello()
+        hello.spool_id = self._spool.id
+        hello.effects_json = msgspec.json.encode(self._effects.in_force())
+        self._sent = -1  # nothing until the Welcome says where to go on
+        yield pb.AgentMessage(hello=hello)
+        beat_s = time.monotonic()
+        while True:
+            if self._sent >= 0:
+                for sequence, payload in self._spool.after(self._sent):
+                    if self._sent < 0:
+                        break
+                    self._sent = sequence
+                    message = pb.AgentMessage.FromString(payload)
+                    message.sequence = sequence
+                    yield message
+            if time.monotonic() >= beat_s:
+                yield pb.AgentMessage(heartbeat=self._heartbeat())
+                beat_s = time.monotonic() + self._heartbeat_s
+            if self._sent < 0 or not self._spool.after(self._sent, 1):
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), max(0.01, beat_s - time.monotonic()))
+
+    def _heartbeat(self) -> pb.Heartbeat:
+        beat = self._last
+        beat.sent_ns = time.monotonic_ns()
+        beat.spooled, beat.dropped = len(self._spool), self._spool.dropped
+        beat.effects = len(self._effects.in_force())
+        return beat
+
+    async def _receive(self, message: pb.ControllerMessage) -> None:
+        received_ns = time.monotonic_ns()
+        match message.WhichOneof("body"):
+            case "welcome":
+                await self._welcome(message.welcome)
+            case "heartbeat_reply":
+                reply = message.heartbeat_reply
+                self._last = pb.Heartbeat(
+                    last_sent_ns=reply.agent_sent_ns, last_controller_received_ns=reply.received_ns,
+                    last_controller_sent_ns=reply.sent_ns, last_received_ns=received_ns,
+                )  # fmt: skip
+            case "ack":
+                self._spool.acknowledge(message.ack.sequence)
+            case "order":
+                self._accept(message.order, received_ns)
+            case _:
+                self._log.warning("a message of an unknown kind was passed over: is the controller newer?")
+
+    async def _welcome(self, welcome: pb.Welcome) -> None:
+        if welcome.epoch < self._spool.epoch:
+            self._log.error("refused an old controller", epoch=welcome.epoch, seen=self._spool.epoch)
+            raise asyncio.InvalidStateError(f"the controller's epoch {welcome.epoch} is older than {self._spool.epoch}")
+        self._spool.epoch = welcome.epoch
+        self._spool.skip_to(welcome.acknowledged)
+        self._spool.acknowledge(welcome.acknowledged)
+        self._lease_s = welcome.lease_s or _LEASE_S
+        self._heartbeat_s = welcome.heartbeat_s or self._heartbeat_s
+        self._sent = welcome.acknowledged
+        self.connected = True
+        self._wake.set()
+        if welcome.stopped and not self._effects.stopped:
+            await self._effects.stop()
+        self._effects.stopped = welcome.stopped
+        self._log.info("connected", epoch=welcome.epoch, to_send=len(self._spool))
+
+    def _accept(self, order: pb.Order, received_ns: int) -> None:
+        if order.epoch < self._spool.epoch:
+            message = f"the order is of epoch {order.epoch}, a controller of epoch {self._spool.epoch} has taken over"
+            result = pb.Result(order_id=order.id, run_id=order.run_id, status=pb.STATUS_REFUSED, message=message)
+            self.keep(pb.AgentMessage(result=result))
+            return
+        known = self._spool.begin_order(order.id)
+        if known is None:
+            task = asyncio.get_running_loop().create_task(self._carry_out(order, received_ns))
+            self._orders.add(task)
+            task.add_done_callback(self._orders.discard)
+        elif known:
+            self.keep(pb.AgentMessage(result=pb.Result.FromString(known)))
+
+    async def _carry_out(self, order: pb.Order, received_ns: int) -> None:
+        result = await self._executor.execute(order, received_ns)
+        self._spool.end_order(order.id, result.SerializeToString())
+        self.keep(pb.AgentMessage(result=result))
+
+    def answer_unfinished(self) -> None:
+        """Answers the orders that an agent before this one did not live to end."""
+        for order_id in self._spool.unfinished_orders():
+            message = "the agent restarted while it carried out the order; what was in force has been reverted"
+            result = pb.Result(order_id=order_id, status=pb.STATUS_FAILED, message=message)
+            self._spool.end_order(order_id, result.SerializeToString())
+            self.keep(pb.AgentMessage(result=result))
+
+    async def _watch_lease(self) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            if not self._lost and time.monotonic() - self._heard_s > self._lease_s:
+                self._lost = True
+                self.event("controller.lost", "", {"silent_s": self._lease_s})
+                await self._effects.lose_controller()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)
