@@ -1,0 +1,89 @@
+# Everything runs from .venv, which the targets make themselves: with uv where it is installed, with pip where not.
+#   make gameday   a whole gameday on this machine, with report        make test    all tests
+#   make bench     measurements                                         make chaos   the long SIGKILL campaign
+#   make lint      style, types, import contracts                       make protos  regenerate the gRPC code
+#   make clean     remove what these made                               make lock    renew the pinned versions
+
+PYTHON ?= python3
+GAMEDAY ?= experiments/gamedays/quickstart.yaml
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROTOS_VENV := .venv-protos
+PROTOS_STAMP := $(PROTOS_VENV)/.installed
+GRPC_TOOLS := grpcio-tools==1.71.2# the oldest supported: generated code sets the floor of the runtime
+SOURCES := protos agent controller blackstart experiments deploy tests
+
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
+
+# $(call make-venv,directory): an environment that still works is kept.
+define make-venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Blackstart needs Python 3.11 or later, and '$(PYTHON)' is not: name one, as in 'make PYTHON=python3.11'" >&2; exit 2; }
+	@$(if $(UV),true,$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null) || { \
+	  echo "'$(PYTHON)' cannot make environments: run 'apt-get install python3-venv', or install uv" >&2; exit 2; }
+	@test -x $(1)/bin/python && $(1)/bin/python -c '$(if $(UV),,import pip)' 2>/dev/null || { \
+	  echo "making $(1) with $(if $(UV),uv,pip)"; rm -rf $(1); \
+	  $(if $(UV),uv venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')",$(PYTHON) -m venv) $(1); }
+endef
+
+# $(call install,directory,requirements)
+install = $(if $(UV),uv pip install --python $(1)/bin/python,$(1)/bin/python -m pip install --disable-pip-version-check --progress-bar on) $(2)
+
+.PHONY: gameday test bench chaos lint format protos lock clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '2,5s/^# *//p' Makefile
+
+$(STAMP): pyproject.toml requirements.lock
+	$(call make-venv,$(VENV))
+	@echo "installing Blackstart and its tools into $(VENV)"
+	$(call install,$(VENV),--constraint requirements.lock --editable '.[dev]')
+	@touch $@
+
+gameday: $(STAMP)
+	$(BIN)/blackstart gameday $(GAMEDAY) $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m 'not benchmark' $(ARGS)
+
+bench: $(STAMP)
+	@set -e; for bench in $(sort $(wildcard tests/benchmarks/bench_*.py)); do \
+	  echo "== $$bench"; $(BIN)/python -m pytest -q -s -p no:randomly -m benchmark "$$bench" $(ARGS); done
+
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos.campaign $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+$(PROTOS_STAMP): Makefile
+	$(call make-venv,$(PROTOS_VENV))
+	$(call install,$(PROTOS_VENV),$(GRPC_TOOLS))
+	@touch $@
+
+# The digests tell `tests/unit/test_generated.py` whether the code is of these .proto files.
+protos: $(PROTOS_STAMP)
+	$(PROTOS_VENV)/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
+	@LC_ALL=C; export LC_ALL; sha256sum protos/*.proto protos/*_pb2.py protos/*_pb2.pyi protos/*_pb2_grpc.py > protos/generated.sha256
+	@echo "generated code and protos/generated.sha256 are up to date"
+
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --no-annotate $(ARGS) \
+	  pyproject.toml --output-file requirements.lock
+	@sed -i '1i # Versions that `make` and CI install, for every supported Python; `make lock` renews them.' requirements.lock
+
+clean:
+	rm -rf $(VENV) $(PROTOS_VENV) build dist reports .blackstart *.egg-info \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
