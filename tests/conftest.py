@@ -27,6 +27,12 @@ def pytest_configure() -> None:
         switch.enter_switch(threads_max=2 if "PYTEST_XDIST_WORKER" in os.environ else 1)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None and (terminalreporter.stats.get("failed") or terminalreporter.stats.get("error")):
+        terminalreporter.write_line(f"repeat this order with: make test ARGS='--randomly-seed={seed}'")
+
+
 def _missing_for_testbed() -> str:
     if os.environ.get("BLACKSTART_NO_NETNS") == "1":
         return "BLACKSTART_NO_NETNS=1 is set"
