@@ -28,7 +28,9 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     effects_max: int = 20  # in force at once
     protected_addresses: list[str] = []  # never cut off, beside the controller's own
     protect_controller: bool = True
-    protected_processes: list[str] = ["systemd", "init", "sshd", "supervisord", "blackstart-*"]  # by name, patterns
+    protected_processes: list[str] = msgspec.field(  # by name, patterns
+        default_factory=lambda: ["systemd", "init", "sshd", "supervisord", "blackstart-*"]
+    )
     commands: list[list[str]] = []  # argument vectors (patterns) that `command` probes and workloads may run
 
     def check(self, effect: Effect, duration_s: float, controller: Sequence[str]) -> None:

@@ -81,7 +81,7 @@ class ProcessPause:
         confirmed = bool(targets) and not moving
         named = target.describe(moving, len(moving)) if moving else ""
         text = (
-            f"all threads of {len(targets)} processes are stopped and used no processor time for {_STILL_S * 1000:.0f} ms"
+            f"all threads of {len(targets)} processes stand still, no processor time in {_STILL_S * 1000:.0f} ms"
             if confirmed
             else f"not standing still: {named or 'no target left'}"
         )

@@ -61,7 +61,7 @@ async def _once(spec: CommandSpec) -> tuple[float, float, int]:
     agent_pid = os.getpid()
     started = time.monotonic()
     try:
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: ASYNC220 its start takes a few milliseconds
             spec.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             preexec_fn=lambda: libc.die_with_parent(agent_pid), process_group=0,  # noqa: PLW1509 no threads fork here
         )  # fmt: skip

@@ -1,0 +1,89 @@
+"""The node's policy: what no order can widen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent import policy
+from agent.faults.base import Effect, Undo
+from agent.policy import Policy
+from agent.system import proc
+from protos.error import RefusedError, SpecError
+
+
+def effect(kind: str = "process.kill", **facts: object) -> Effect:
+    return Effect(fault=kind, resource="r", description="d", undo=Undo.KERNEL, facts=facts)
+
+
+def test_without_a_file_every_fault_is_refused() -> None:
+    with pytest.raises(RefusedError, match=r"does not opt in to process\.kill"):
+        policy.load(None).check(effect(), 1, [])
+
+
+def test_opt_in_is_by_kind_or_pattern() -> None:
+    Policy(faults=["process.*"]).check(effect(), 1, [])
+    with pytest.raises(RefusedError, match="it does to: network"):
+        Policy(faults=["network.*"]).check(effect(), 1, [])
+
+
+def test_the_longest_duration_is_the_nodes() -> None:
+    with pytest.raises(RefusedError, match=r"61 s is longer .* \(60 s\)"):
+        Policy(faults=["*"], longest_s=60).check(effect(), 61, [])
+
+
+@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()])
+def test_the_agent_and_all_above_it_are_safe(pid: int) -> None:
+    target = proc.identify(pid)
+    with pytest.raises(RefusedError, match="is protected"):
+        Policy(faults=["*"], protected_processes=[]).check(effect(targets=[msgspec.to_builtins(target)]), 1, [])
+
+
+def test_protected_names_are_safe() -> None:
+    target = {"pid": 2**22 + 5, "start": 1, "name": "sshd"}
+    with pytest.raises(RefusedError, match="sshd"):
+        Policy(faults=["*"]).check(effect(targets=[target]), 1, [])
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.9", "10.0.0.0/24", "0.0.0.0/0"])
+def test_the_controller_is_never_cut_off(peer: str) -> None:
+    cut = effect("network.partition", peers=[peer])
+    with pytest.raises(RefusedError, match=r"cut off 10\.0\.0\.9, which is the controller's"):
+        Policy(faults=["*"]).check(cut, 1, ["10.0.0.9", "::1"])
+    Policy(faults=["*"], protect_controller=False).check(cut, 1, ["10.0.0.9"])
+
+
+def test_protected_networks_are_safe() -> None:
+    with pytest.raises(RefusedError, match="protected by the node's policy"):
+        Policy(faults=["*"], protected_addresses=["10.1.0.0/16"]).check(effect(peers=["10.1.2.3"]), 1, [])
+
+
+@pytest.mark.parametrize(
+    ("argv", "allowed"),
+    [
+        (["curl", "-s", "http://x"], True),
+        (["curl"], True),
+        (["true"], True),
+        (["true", "x"], False),
+        (["sh", "-c", "curl"], False),
+        ([], False),
+    ],
+)
+def test_commands_match_element_by_element(argv: list[str], *, allowed: bool) -> None:
+    assert Policy(commands=[["curl", "*"], ["true"]]).allows_command(argv) is allowed
+
+
+@pytest.mark.parametrize("text", ["faults: 3", "surprise: 1", "faults: [", "- a"])
+def test_a_malformed_policy_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=r"policy\.yaml: not a policy"):
+        policy.load(path)
+
+
+def test_a_missing_policy_file_says_which(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="cannot read the policy"):
+        policy.load(tmp_path / "none.yaml")
