@@ -1,0 +1,208 @@
+"""The connection: transactions, durability, and what goes wrong beneath.
+
+Invariants: a transaction that has begun is finished or rolled back also when its caller is cancelled; writes of one
+process follow each other; no exception of SQLAlchemy or a driver leaves this module untranslated.
+SQLite runs in WAL with synchronous=FULL: every commit is an fsync, since what was acknowledged must be there after a
+power cut. It is opened as one process's own (`FileLock`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from controller.store import migrate
+from controller.store.lock import FileLock
+from protos.error import BlackstartError, Problem, RefusedError, SpecError, TransientError
+
+T = TypeVar("T")
+_WRITES: Final = "blackstart_writes"
+_BUSY_MS: Final = 10_000  # readers from outside, such as a backup, may hold the file for a moment
+_SQLITE_LEAST: Final = (3, 35)  # RETURNING
+_REMEDIES: Final = {
+    "SQLITE_FULL": "is full: free space on its disk",
+    "SQLITE_IOERR": "cannot be read or written: free space on its disk, or look after the disk",
+    "SQLITE_CANTOPEN": "cannot be opened: correct its path or permissions",
+    "SQLITE_READONLY": "is read-only: correct its permissions or remount its disk",
+    "SQLITE_PERM": "cannot be opened: correct its permissions",
+    "SQLITE_BUSY": "is held by another program: end what reads or copies it",
+    "SQLITE_LOCKED": "is held by another program: end what reads or copies it",
+}
+_BROKEN: Final = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+
+
+class Database:
+    """Read and write transactions on the database at a URL of SQLAlchemy."""
+
+    def __init__(self, url: str) -> None:
+        self._url = _parsed(url)
+        self.sqlite = self._url.get_backend_name() == "sqlite"
+        self._path = Path(self._url.database or "").absolute() if self.sqlite else None
+        self.where = str(self._path or self._url.render_as_string(hide_password=True))
+        self._lock = FileLock(self._path) if self._path else None
+        self._inode = (0, 0)
+        self._writing = asyncio.Lock()
+        self._work: set[asyncio.Task[Any]] = set()
+        self._engine: AsyncEngine | None = None
+
+    async def open(self) -> None:
+        """Connects, takes the lock and brings the schema up to date; whatever fails, nothing stays open."""
+        try:
+            with self._translated():
+                self._prepare_file()
+                self._engine = _engine(self._url, sqlite=self.sqlite)
+                async with self._begin(writes=True) as connection:
+                    await connection.run_sync(migrate.upgrade, self.where)
+                self._inode = self._seen_inode()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """After the transactions under way. Closing twice is fine."""
+        while self._work:
+            await asyncio.wait(set(self._work))
+        if self._engine is not None:
+            await self._engine.dispose()
+            self._engine = None
+        if self._lock is not None:
+            self._lock.release()
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """*work*'s result, from one transaction that sees one state."""
+        return await self._finished(self._transaction(work, writes=False))
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """*work*'s result once its transaction is on disk."""
+
+        async def alone() -> T:
+            async with self._writing:
+                return await self._transaction(work, writes=True)
+
+        return await self._finished(alone())
+
+    async def _finished(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs to its end also if the caller is cancelled: half a transaction would poison its connection."""
+        task = asyncio.ensure_future(work)
+        self._work.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._work.discard(task)
+        if not task.cancelled():
+            task.exception()  # a cancelled caller will not ask for it
+
+    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]], *, writes: bool) -> T:
+        with self._translated():
+            if self._path is not None and self._seen_inode() != self._inode:
+                raise TransientError(f"store {self.where} was removed or replaced while in use: restart the controller")
+            async with self._begin(writes=writes) as connection:
+                return await work(connection)
+
+    @asynccontextmanager
+    async def _begin(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
+        if self._engine is None:
+            raise TransientError(f"store {self.where} is not open")
+        async with self._engine.connect() as connection:
+            await connection.execution_options(**{_WRITES: writes})
+            async with connection.begin():
+                yield connection
+
+    def _prepare_file(self) -> None:
+        if self._path is None or self._lock is None:
+            return
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire()
+        # It holds experiments and token digests: for its owner alone.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def _seen_inode(self) -> tuple[int, int]:
+        if self._path is None:
+            return (0, 0)
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return (-1, -1)
+        return found.st_dev, found.st_ino
+
+    def _translated(self) -> _Translation:
+        return _Translation(self.where)
+
+
+class _Translation:
+    """Turns what drivers and the system raise into the errors of Blackstart."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, IntegrityError):
+            raise RefusedError(f"store {self._where}: there is one of that name already: {error.orig}") from error
+        if isinstance(error, (DBAPIError, sqlite3.Error, OSError)):
+            raise self._by_cause(error) from error
+
+    def _by_cause(self, error: DBAPIError | sqlite3.Error | OSError) -> BlackstartError:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        name = str(getattr(cause, "sqlite_errorname", ""))
+        if name.startswith(_BROKEN):
+            return SpecError(
+                Problem(f"store {self._where}", str(cause), "restore it from a backup, or name another file")
+            )
+        for prefix, remedy in _REMEDIES.items():
+            if name.startswith(prefix):
+                return TransientError(f"store {self._where} {remedy} ({cause}); nothing was written", 5.0)
+        reason = error.strerror if isinstance(error, OSError) else str(cause)
+        message = f"store {self._where} is away: {reason}; nothing was written: free space, or correct address or path"
+        return TransientError(message, 5.0)
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        remedy = "sqlite+aiosqlite:////path/to/file or postgresql+asyncpg://user@host/name"
+        raise SpecError(Problem("store", f"{url!r} is not a database URL", remedy)) from error
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise SpecError(Problem("store", f"{url!r} names no file", "sqlite+aiosqlite:////path/to/file"))
+        if sqlite3.sqlite_version_info < _SQLITE_LEAST:
+            raise SpecError(Problem("store", f"SQLite {sqlite3.sqlite_version} is too old", "3.35 or newer"))
+        return parsed.set(drivername="sqlite+aiosqlite")
+    return parsed
+
+
+def _engine(url: URL, *, sqlite: bool) -> AsyncEngine:
+    try:
+        engine = create_async_engine(url, pool_size=4, max_overflow=0, pool_pre_ping=not sqlite)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise SpecError(Problem("store", f"no driver for {url.drivername}: {error}", "pip install it")) from error
+    if sqlite:
+        event.listen(engine.sync_engine, "connect", _on_connect)
+        event.listen(engine.sync_engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: Any, entry: ConnectionPoolEntry) -> None:  # noqa: ARG001 - SQLAlchemy's signature
+    connection.isolation_level = None  # the driver opens no transactions: `_on_begin` does
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "journal_size_limit=67108864"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
