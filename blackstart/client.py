@@ -19,6 +19,7 @@ from blackstart.credential import channel_credentials
 from blackstart.settings import Settings, resolve
 from protos import blackstart_operator_pb2 as pb
 from protos.blackstart_operator_pb2_grpc import OperatorStub
+from protos.channel import CHANNEL_OPTIONS
 from protos.error import BlackstartError, TransientError, UnreachableError, from_rpc
 
 if TYPE_CHECKING:
@@ -32,12 +33,6 @@ RETRY_MAX_S: Final = 2.0
 PATIENCE_S: Final = 60.0  # a watch outlives a restart of the controller
 HEALTH: Final = "/grpc.health.v1.Health/Check"
 _AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-_OPTIONS: Final = [
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.max_receive_message_length", 256 * 1024 * 1024),
-    ("grpc.enable_retries", 0),
-]
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -49,7 +44,7 @@ class Client:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or resolve()
         self._channel = grpc.secure_channel(
-            self.settings.controller, channel_credentials(self.settings.certs), options=_OPTIONS
+            self.settings.controller, channel_credentials(self.settings.certs), options=CHANNEL_OPTIONS
         )
         self._stub = OperatorStub(self._channel)
         self._reached = False

@@ -1,23 +1,25 @@
-"""A client's certificate: checked here, so that a bad one is named by file and date and not by a closed socket.
+"""A client's certificate: checked before use, so that a bad one is named by file and date, not by a closed socket.
 
-Invariant: what `channel_credentials` returns was whole, readable and within its dates when it was read.
+Invariant: what `channel_credentials` returns was whole, readable, matching and within its dates when it was read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from protos import channel
+from protos.credential import load_credential
 from protos.error import Problem, SpecError
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     import grpc
+    from cryptography import x509
 
 FILES: Final = ("ca.pem", "cert.pem", "key.pem")
-REMEDY: Final = "ask the controller's administrator for a certificate, or make one with `blackstart certs init`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,53 +41,26 @@ def identity(path: Path) -> Identity:
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise SpecError(Problem(str(path), f"is not a readable certificate: {error}", REMEDY)) from error
-
-    def first(name: x509.Name, oid: x509.ObjectIdentifier) -> str:
-        values = name.get_attributes_for_oid(oid)
-        return str(values[0].value) if values else ""
-
+        raise SpecError(Problem(str(path), f"is not a readable certificate: {error}")) from error
     return Identity(
-        first(certificate.subject, NameOID.COMMON_NAME),
-        first(certificate.subject, NameOID.ORGANIZATIONAL_UNIT_NAME),
+        _first(certificate.subject, NameOID.COMMON_NAME),
+        _first(certificate.subject, NameOID.ORGANIZATIONAL_UNIT_NAME),
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
-        first(certificate.issuer, NameOID.COMMON_NAME),
+        _first(certificate.issuer, NameOID.COMMON_NAME),
     )
 
 
-def problems(directory: Path, now: datetime | None = None) -> list[Problem]:
-    """All that is wrong with the files of *directory*, as far as it can be seen without the controller."""
-    now = now or datetime.now(UTC)
-    missing = [str(directory / name) for name in FILES if not (directory / name).is_file()]
+def channel_credentials(directory: Path, now_s: float | None = None) -> grpc.ChannelCredentials:
+    """Credentials of the certificate in *directory*; SpecError says which file cannot be used, why, and what to do."""
+    missing = [name for name in FILES if not (directory / name).is_file()]
     if missing:
-        return [Problem(str(directory), f"not there: {', '.join(missing)}", REMEDY)]
-    found = []
-    for name in FILES[:2]:
-        try:
-            found += _dates(directory / name, identity(directory / name), now)
-        except SpecError as error:
-            found += error.problems
-    return found
+        remedy = "name the directory with --certs, or make a certificate with `blackstart certs init`"
+        raise SpecError(Problem(str(directory), f"{', '.join(missing)} not there", remedy))
+    held = load_credential(directory, now_s)
+    return channel.channel_credentials(held.cert_pem, held.key_pem, held.ca_pem)
 
 
-def channel_credentials(directory: Path, now: datetime | None = None) -> grpc.ChannelCredentials:
-    """Credentials of the certificate in *directory*; SpecError names every file that cannot be used, and why."""
-    import grpc
-
-    if found := problems(directory, now):
-        raise SpecError(*found)
-    try:
-        ca, certificate, key = ((directory / name).read_bytes() for name in FILES)
-    except OSError as error:
-        raise SpecError(Problem(str(error.filename), f"cannot be read: {error.strerror}", REMEDY)) from error
-    return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=certificate)
-
-
-def _dates(path: Path, found: Identity, now: datetime) -> list[Problem]:
-    if now > found.not_after:
-        return [Problem(str(path), f"expired on {found.not_after:%Y-%m-%d %H:%M} UTC", REMEDY)]
-    if now < found.not_before:
-        remedy = "set this machine's clock"
-        return [Problem(str(path), f"is not valid before {found.not_before:%Y-%m-%d %H:%M} UTC", remedy)]
-    return []
+def _first(name: x509.Name, oid: x509.ObjectIdentifier) -> str:
+    values = name.get_attributes_for_oid(oid)
+    return str(values[0].value) if values else ""

@@ -19,7 +19,7 @@ logger: Final = logging.getLogger("chaostoolkit")
 Json = dict[str, Any]
 
 
-def start_probe(  # noqa: PLR0917 (keywords, from a file)
+def start_probe(
     name: str,
     kind: str,
     targets: Json,
@@ -65,7 +65,7 @@ def observe(probe: str, measure: str = "success_fraction", window_s: float = 5.0
     return float(_invoke("observe", {"probe": probe, "measure": measure, "window_s": _number("window_s", window_s)}))
 
 
-def steady(  # noqa: PLR0917 (keywords, from a file)
+def steady(
     name: str,
     kind: str,
     targets: Json,
@@ -87,7 +87,7 @@ def steady(  # noqa: PLR0917 (keywords, from a file)
     return observe(name, measure, window_s)
 
 
-def inject(  # noqa: PLR0917 (keywords, from a file)
+def inject(
     fault: str,
     targets: Json,
     spec: Json | None = None,

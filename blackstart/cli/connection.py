@@ -1,0 +1,67 @@
+"""What every command shares: its client, and the options that several take."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from protos.error import Problem, SpecError
+
+if TYPE_CHECKING:
+    from blackstart.client import Client
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+Variables = Annotated[
+    list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A value of the experiment's configuration.")
+]
+Profile = Annotated[Path | None, typer.Option("--profile", metavar="FILE", help="Objectives to set figures beside.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The options before the command."""
+
+    controller: str | None = None
+    certs: Path | None = None
+
+
+def connect(context: typer.Context) -> "Client":
+    """A client for the controller that flags, environment or files name."""
+    from blackstart.client import Client
+    from blackstart.settings import resolve
+
+    flags = context.obj or Flags()
+    return Client(resolve(flags.controller, flags.certs))
+
+
+def variables_from(pairs: list[str] | None, experiment: dict[str, Any]) -> dict[str, str]:
+    """The variables of `--var`; SpecError for every one that is no pair or that the experiment does not have."""
+    known = experiment.get("configuration") or {}
+    found, problems = {}, []
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not (equals and name):
+            problems.append(Problem(f"--var {pair}", "is no pair", "write --var NAME=VALUE"))
+        elif name not in known:
+            listed = ", ".join(known) or "none"
+            problems.append(Problem(f"--var {pair}", f"there is no {name!r}", f"there are: {listed}"))
+        else:
+            found[name] = value
+    if problems:
+        raise SpecError(*problems)
+    return found
+
+
+def profile_from(path: Path | None) -> dict[str, Any] | None:
+    """The profile in the file *path*."""
+    if path is None:
+        return None
+    from blackstart.document import load_mapping
+
+    document = load_mapping(path)
+    content = document.content
+    assert isinstance(content, dict)
+    if not isinstance(content.get("objectives"), dict):
+        raise SpecError(*document.problems, Problem(document.where("objectives"), "must be a mapping of objectives"))
+    return content

@@ -1,0 +1,160 @@
+"""`blackstart agents`, `faults`, `stop`, `audit`: the fleet and its emergency stop."""
+
+from typing import Annotated
+
+import typer
+
+from blackstart.cli.connection import Json, connect
+from blackstart.cli.output import age, document, print_json, print_table, when, working
+from protos.error import Exit, Problem, SpecError
+
+agents = typer.Typer(no_args_is_help=True, help="Agents: list, show.")
+faults = typer.Typer(no_args_is_help=True, help="Kinds of fault: list, show.")
+
+
+@agents.command("list")
+def list_agents(context: typer.Context, json: Json = False) -> None:
+    """Every agent that ever joined."""
+    with connect(context) as client:
+        found = client.agents()
+    if json:
+        print_json([document(agent) for agent in found])
+        return
+    print_table(
+        ("agent", "connected", "labels", "seen", "clock offset", "in force", "spooled", "dropped", "version"),
+        [
+            (
+                agent.id,
+                "yes" if agent.connected else "no",
+                _labels(agent.labels),
+                age(agent.seen_wall_ns),
+                f"{agent.offset_s * 1e3:+.2f} ± {agent.offset_error_s * 1e3:.2f} ms",
+                agent.effects,
+                agent.spooled,
+                agent.dropped,
+                agent.version,
+            )
+            for agent in found
+        ],
+        "no agents have joined: `blackstart certs join-token` lets one in",
+    )
+
+
+@agents.command("show")
+def show_agent(
+    context: typer.Context, agent_id: Annotated[str, typer.Argument(metavar="AGENT")], json: Json = False
+) -> None:
+    """One agent, and what it can and cannot do."""
+    with connect(context) as client:
+        found = {agent.id: agent for agent in client.agents()}
+    agent = found.get(agent_id)
+    if agent is None:
+        raise SpecError(
+            Problem("agent", f"there is no {agent_id!r}", f"there are: {', '.join(sorted(found)) or 'none'}")
+        )
+    shown = document(agent)
+    if json:
+        print_json(shown)
+        return
+    state = "connected" if agent.connected else f"not connected, seen {age(agent.seen_wall_ns)} ago"
+    print(f"{agent.id}: {state}\nlabels: {_labels(agent.labels)}\nversion: {agent.version}")
+    print_table(
+        ("family", "kind", "here", "undo", "missing"),
+        [
+            (row["family"], row["kind"], "yes" if row["available"] else "no", row["undo"], row["missing"])
+            for row in shown["capabilities"] or []
+        ],
+        "it has not said what it can do",
+    )
+
+
+@faults.command("list")
+def list_faults(context: typer.Context, json: Json = False) -> None:
+    """Kinds of fault, who ends them, and how many agents can inject them."""
+    with connect(context) as client:
+        found = client.faults()
+    if json:
+        print_json([document(fault) for fault in found])
+        return
+    print_table(
+        ("fault", "undone by", "agents", "missing elsewhere"),
+        [(f.kind, f.undo, f"{f.agents_available} of {f.agents_total}", "; ".join(f.missing)) for f in found],
+        "no agent is connected that offers a fault",
+    )
+
+
+@faults.command("show")
+def show_fault(context: typer.Context, kind: str, json: Json = False) -> None:
+    """One kind of fault, agent by agent."""
+    with connect(context) as client:
+        found = {fault.kind: fault for fault in client.faults()}
+        fleet = client.agents()
+    if kind not in found:
+        raise SpecError(Problem("fault", f"there is no {kind!r}", f"there are: {', '.join(sorted(found)) or 'none'}"))
+    rows = [
+        (agent.id, row)
+        for agent in fleet
+        for row in document(agent)["capabilities"] or []
+        if row["kind"] == kind and row["family"] == "fault"
+    ]
+    if json:
+        print_json(document(found[kind]) | {"agents": [{"agent": name, **row} for name, row in rows]})
+        return
+    print(f"{kind}: undone by {found[kind].undo}")
+    print_table(
+        ("agent", "here", "missing"),
+        [(name, "yes" if row["available"] else "no", row["missing"]) for name, row in rows],
+        "no agent offers it",
+    )
+
+
+def stop(
+    context: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Revert every effect on every agent, refuse new runs.")
+    ] = False,
+    lift: Annotated[bool, typer.Option("--lift", help="Allow runs again.")] = False,
+    reason: Annotated[str, typer.Option(help="Kept in the audit.")] = "",
+    json: Json = False,
+) -> None:
+    """The emergency stop."""
+    if everything == lift:
+        raise SpecError(Problem("stop", "say either --all or --lift"))
+    with connect(context) as client, working("lifting" if lift else "reverting every effect"):
+        reply = client.lift(reason) if lift else client.stop(reason)
+    if json:
+        print_json(document(reply))
+    elif lift:
+        print(f"lifted on {reply.agents} agents: runs are allowed again")
+    else:
+        print(f"stopped: {reply.effects_reverted} effects reverted on {reply.agents} agents; --lift allows runs again")
+        for name in reply.unreachable:
+            print(f"{name} did not answer: what it holds ends by its own deadline or lease")
+        for line in reply.stranded:
+            print(f"stranded: {line}")
+    if reply.stranded:
+        raise typer.Exit(Exit.STRANDED)
+    if reply.unreachable:
+        raise typer.Exit(Exit.INCONCLUSIVE)
+
+
+def audit(
+    context: typer.Context,
+    most: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
+    json: Json = False,
+) -> None:
+    """Who called what, when, with which outcome."""
+    with connect(context) as client:
+        found = client.audit(most)
+    if json:
+        print_json([document(record) for record in found])
+        return
+    print_table(
+        ("when", "who", "role", "call", "subject", "outcome"),
+        [(when(r.wall_ns), r.actor, r.role, r.method, r.subject, r.outcome) for r in found],
+        "nothing was called yet",
+    )
+
+
+def _labels(labels: object) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(dict(labels).items()))  # type: ignore[call-overload]

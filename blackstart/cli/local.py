@@ -1,0 +1,47 @@
+"""`blackstart up` and `blackstart gameday`: everything on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+State = Annotated[
+    Path | None, typer.Option("--state", metavar="DIR", help="Where state is kept; default: ~/.local/state/blackstart.")
+]
+
+
+def up(
+    state: State = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Address; default: a free local port.")
+    ] = None,
+    farm: Annotated[bool, typer.Option(help="Start the small encode farm, too.")] = False,
+) -> None:
+    """Start a controller and an agent here, in the foreground, ready for `blackstart run`."""
+    from blackstart.local.stack import up as start
+    from blackstart.settings import state_directory
+
+    raise typer.Exit(start(state=state or state_directory(), address=listen, farm=farm))
+
+
+def gameday(
+    plan: Annotated[Path | None, typer.Argument(help="A gameday's plan; default: the quickstart.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports go.")] = Path("gameday-report"),
+    state: State = None,
+    namespaces: Annotated[
+        bool | None, typer.Option(help="Agents in network namespaces of their own; default: where that can be done.")
+    ] = None,
+) -> None:
+    """Run a gameday from start to finish, on a farm of its own, and leave nothing behind but the reports."""
+    from blackstart import plan as plans
+    from blackstart.local.gameday import run_gameday
+
+    file = plan or _quickstart()
+    plans.load(file)
+    raise typer.Exit(run_gameday(file, out=out, state=state, namespaces=namespaces))
+
+
+def _quickstart() -> Path:
+    import experiments
+
+    return Path(next(iter(experiments.__path__))) / "gamedays" / "quickstart.yaml"

@@ -1,0 +1,70 @@
+"""`blackstart run`: submits an experiment and follows it to its verdict."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from blackstart.cli.connection import Json, Profile, Variables, connect, profile_from, variables_from
+from blackstart.cli.output import document, print_json, working
+from protos.error import Exit
+
+
+def run(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="An experiment in Chaos Toolkit's format, YAML or JSON.")],
+    var: Variables = None,
+    profile: Profile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show targets and effects; touch nothing.")] = False,
+    watch: Annotated[bool | None, typer.Option(help="Follow the run to its end; default: on a terminal.")] = None,
+    json: Json = False,
+) -> None:
+    """Run an experiment. Ctrl-C aborts it and waits for the reverts."""
+    from blackstart.structure import load_experiment
+
+    experiment = load_experiment(file)
+    submission: dict[str, Any] = {
+        "source": str(file),
+        "variables": variables_from(var, experiment),
+        "profile": profile_from(profile),
+    }
+    with connect(context) as client:
+        if dry_run:
+            with working("resolving targets and effects"):
+                plan = client.plan(experiment, **submission)
+            show_plan(plan, as_json=json)
+            return
+        submitted = client.submit(experiment, **submission)
+        if not (sys.stdout.isatty() if watch is None else watch):
+            print_json(document(submitted)) if json else print(submitted.id)
+            return
+        from blackstart.cli.live import Followed, exit_of
+
+        ended, aborted = Followed(client, submitted.id, to_stderr=json).watch_or_abort()
+        show_end(client, ended, as_json=json)
+        raise typer.Exit(exit_of(ended, aborted=aborted))
+
+
+def show_end(client: Any, ended: Any, *, as_json: bool) -> None:
+    """The run's document, or its last lines with the figures' table."""
+    if as_json:
+        print_json({"run": document(ended), "document": client.show(ended.id)[1]})
+        return
+    from blackstart.cli.figures import show_report
+    from blackstart.cli.live import summary
+
+    show_report(client, [ended.id])
+    summary(ended)
+
+
+def show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    """Targets and effects that a run would have, and every reason why it would be refused."""
+    if as_json:
+        print_json(plan)
+    else:
+        from blackstart.cli.figures import print_plan
+
+        print_plan(plan)
+    if plan.get("problems"):
+        raise typer.Exit(Exit.BAD_INPUT)
