@@ -117,14 +117,26 @@ class RunDetail(_message.Message):
     def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ..., document_json: _Optional[bytes] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
-    __slots__ = ("run_ids", "title", "format")
+    __slots__ = ("run_ids", "title", "format", "not_tested")
     RUN_IDS_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    NOT_TESTED_FIELD_NUMBER: _ClassVar[int]
     run_ids: _containers.RepeatedScalarFieldContainer[str]
     title: str
     format: str
-    def __init__(self, run_ids: _Optional[_Iterable[str]] = ..., title: _Optional[str] = ..., format: _Optional[str] = ...) -> None: ...
+    not_tested: _containers.RepeatedCompositeFieldContainer[NotTested]
+    def __init__(self, run_ids: _Optional[_Iterable[str]] = ..., title: _Optional[str] = ..., format: _Optional[str] = ..., not_tested: _Optional[_Iterable[_Union[NotTested, _Mapping]]] = ...) -> None: ...
+
+class NotTested(_message.Message):
+    __slots__ = ("title", "source", "missing")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    source: str
+    missing: str
+    def __init__(self, title: _Optional[str] = ..., source: _Optional[str] = ..., missing: _Optional[str] = ...) -> None: ...
 
 class ReportReply(_message.Message):
     __slots__ = ("media_type", "content")
