@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import select
 import signal
@@ -35,21 +33,6 @@ CLIENT = """
 import socket, sys
 print(socket.create_connection((sys.argv[1], 7000), 2).recv(5).decode())
 """
-OWNER = """
-import json, sys, os, time
-from blackstart.local.namespace import Testbed, enter_switch
-enter_switch()
-bed = Testbed(["a", "b", "c"])
-pids = [host.pid for host in bed.hosts.values()]
-pids += [host.spawn(["sleep", "600"]).pid for host in bed.hosts.values()]
-for host in bed.hosts.values():
-    host.run(["sh", "-c", "setsid -f sleep 601 > /dev/null 2>&1"])
-spaces = [os.readlink("/proc/self/ns/net")]
-spaces += [os.readlink(f"/proc/{pid}/ns/{kind}") for pid in pids for kind in ("net", "mnt", "pid", "uts", "ipc")]
-seen = bed.hosts["a"].run(["ip", "-o", "link"]).stdout
-print(json.dumps({"pids": pids, "spaces": sorted(set(spaces) - set(json.loads(sys.argv[1])))}), flush=True)
-time.sleep(600)
-"""
 
 
 def python(*arguments: str) -> list[str]:
@@ -62,15 +45,6 @@ def serve(bed: Testbed, name: str) -> subprocess.Popen[bytes]:
     with server.stdout:
         assert server.stdout.readline() == b"ready\n"
     return server
-
-
-def spaces_in_use() -> set[str]:
-    """Identities of every namespace that a process on this machine is in."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*/ns/*"):
-        with contextlib.suppress(OSError):
-            found.add(str(entry.readlink()))
-    return found
 
 
 def wait_until_true(condition, within_s: float) -> bool:
@@ -195,19 +169,6 @@ def test_a_host_that_is_off_refuses_and_boots_at_its_old_address(testbed_factory
         bed.add("a")
 
 
-def test_leaving_the_testbed_takes_processes_ports_and_namespaces_away(testbed_factory):
-    before = spaces_in_use()
-    with Testbed(NAMES) as bed:
-        pids = [host.spawn(["sleep", "600"]).pid for host in bed.hosts.values()]
-        pids += [host.pid for host in bed.hosts.values()]
-        made = {str(Path(f"/proc/{pid}/ns/net").readlink()) for pid in pids}
-        assert len(made) == 5
-    bed.close()
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-    assert not made & spaces_in_use() - before
-    assert "bs1" not in subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-
-
 def test_a_testbed_that_cannot_start_leaves_nothing(testbed_factory):
     with pytest.raises(RefusedError, match="has a host a already"):
         Testbed(["a", "b", "a"])
@@ -218,44 +179,6 @@ def test_a_testbed_that_cannot_start_leaves_nothing(testbed_factory):
         assert bed.hosts["b"].run(python(CLIENT, bed.hosts["a"].address)).stdout == "hello\n"
     with pytest.raises(BlackstartError, match="ip -batch failed"):
         switch.configure("link set no-such-port up")
-
-
-def test_sigkill_of_the_owner_leaves_nothing(testbed_factory):
-    owner, seen = start_owner()
-    try:
-        assert len(seen["pids"]) == 6
-        assert set(seen["spaces"]) <= spaces_in_use()
-    finally:
-        killed_at = time.monotonic()
-        owner.kill()
-        owner.wait()
-    held = [space for space in seen["spaces"] if not space.startswith("pid:")]
-    gone = wait_until_true(lambda: not set(held) & spaces_in_use(), 2.0)
-    print(f"after SIGKILL of the owner networks and mounts were gone in {time.monotonic() - killed_at:.3f} s")
-    assert gone
-    assert wait_until_true(lambda: not [pid for pid in seen["pids"] if runs(pid)], 10.0)  # once the machine reaps
-    assert wait_until_true(lambda: not set(seen["spaces"]) & spaces_in_use(), 10.0)
-    mounts = Path("/proc/self/mountinfo").read_text()
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-    assert mounts.count(" /proc rw") <= 2, mounts
-    assert "veth" not in links, links
-    assert not list(Path("/run/netns").glob("*")) if Path("/run/netns").exists() else True
-
-
-def test_two_owners_use_the_same_addresses_side_by_side(testbed_factory):
-    bed = testbed_factory(["a"])
-    serve(bed, "a")
-    owner, seen = start_owner()
-    try:
-        assert bed.hosts["a"].pid not in seen["pids"]
-        with socket.create_connection((bed.hosts["a"].address, 7000), 2) as peer:
-            assert peer.recv(5) == b"hello"
-        with pytest.raises(OSError, match=r"timed out|No route"):  # host c of the other testbed is not on this switch
-            socket.create_connection(("10.77.0.3", 7000), 0.3)
-    finally:
-        owner.kill()
-        owner.wait()
-    assert bed.hosts["a"].run(["true"]).returncode == 0
 
 
 def test_the_switch_is_refused_once_threads_exist(needs_root):
@@ -277,21 +200,3 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(switch.kernel, "has_capabilities", lambda *_: True)
     monkeypatch.setenv("PATH", "/nonexistent")
     assert switch.available() == "install coreutils dash iproute2 mount util-linux"
-
-
-def start_owner() -> tuple[subprocess.Popen[bytes], dict[str, list]]:
-    """A process with a testbed of three hosts; its pids and the namespaces that are only its own."""
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, json.dumps(sorted(spaces_in_use()))], cwd=ROOT, stdout=subprocess.PIPE
-    )
-    assert owner.stdout is not None
-    with owner.stdout:
-        return owner, json.loads(owner.stdout.readline())
-
-
-def runs(pid: int) -> bool:
-    """Whether *pid* is alive: a zombie that the machine's pid 1 has yet to reap is not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
