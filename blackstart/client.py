@@ -23,7 +23,7 @@ from protos.channel import CHANNEL_OPTIONS
 from protos.error import BlackstartError, TransientError, UnreachableError, from_rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 REACH_S: Final = 5.0  # a controller that has not answered by then is called unreachable
@@ -136,9 +136,11 @@ class Client:
         reply = self._call(pb.RunDetail, "ShowRun", pb.ShowRunRequest(run_id=run_id))
         return reply.run, _json(reply.document_json)
 
-    def report(self, run_ids: list[str], form: str = "json", title: str = "") -> tuple[str, bytes]:
-        """Media type and content; *form* is json, html or junit."""
-        request = pb.ReportRequest(run_ids=run_ids, title=title, format=form)
+    def report(
+        self, run_ids: list[str], form: str = "json", title: str = "", *, not_tested: Sequence[pb.NotTested] = ()
+    ) -> tuple[str, bytes]:
+        """Media type and content; *form* is json, html or junit. *not_tested* is shown with what is missing."""
+        request = pb.ReportRequest(run_ids=run_ids, title=title, format=form, not_tested=not_tested)
         reply = self._call(pb.ReportReply, "Report", request, SLOW_CALL_S)
         return reply.media_type, reply.content
 

@@ -1,6 +1,9 @@
 """Self-chaos: SIGKILL of the agent, the guardian, or both, at every step of the contract and at random instants.
 
-`python -m tests.chaos.campaign [--trials N] [--seed S] [--out docs/undo.md]`. XX
+`python -m tests.chaos.campaign [--trials N] [--seed S] [--out docs/undo.md]`. Every trial has a target of its own, puts
+a real fault in force, kills, and then watches from outside: when is the effect gone, and is the state exactly as before?
+Then the agent's next start must find nothing left to end. Exit code 1 if any effect outlives its deadline by more than
+0.5 s or leaves a residue.
 """
 
 from __future__ import annotations
