@@ -29,7 +29,6 @@ from protos.error import BlackstartError
 
 logger: Final = logging.getLogger("chaostoolkit")
 POLL_S: Final = 0.5
-OVER: Final = frozenset({"closing", "ended"})
 Json = dict[str, Any]
 
 
@@ -94,7 +93,7 @@ def before_rollback_control(context: Json, **_: object) -> None:
 
 
 class Watcher:
-    """Two threads: one asks the probes, one follows the run's events."""
+    """Asks the probes on a thread of its own, and hears from the session when the controller has ended the run."""
 
     def __init__(self, current: session.Session, conditions: list[Condition], poll_s: float) -> None:
         self._session = current
@@ -107,8 +106,7 @@ class Watcher:
     def start(self) -> None:
         if self._conditions:
             threading.Thread(target=self._ask, name="abort-conditions", daemon=True).start()
-        if self._session.owned:
-            threading.Thread(target=self._follow, name="abort-events", daemon=True).start()
+        self._session.when_over.append(self._ended)
 
     def stop(self) -> None:
         """No interruption is begun after this has returned; a revert that is under way is waited for."""
@@ -136,17 +134,8 @@ class Watcher:
             logger.debug("No value for %s: %s", condition, error)
             return None
 
-    def _follow(self) -> None:
-        client, run_id = self._session.client, self._session.run_id
-        try:
-            for event in client.watch(run_id):
-                if self._over.is_set():
-                    return
-                if event.kind.startswith("run.") and client.show(run_id)[0].state in OVER:
-                    self._fire(f"the controller ended the run: {event.message or event.kind}", revert=False)
-                    return
-        except (BlackstartError, ValueError) as error:
-            logger.debug("The run's events are no longer followed: %s", error)
+    def _ended(self, reason: str) -> None:
+        self._fire(reason, revert=False)
 
     def _fire(self, reason: str, *, revert: bool) -> None:
         with self._firing:

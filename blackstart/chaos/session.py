@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from blackstart.client import Client, Json
 from blackstart.settings import resolve
-from protos.error import BlackstartError
+from protos.error import BlackstartError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("chaostoolkit")
 CLOSE_S: Final = 120.0  # a run whose effects cannot be reverted by then is left to the controller
+OVER: Final = frozenset({"closing", "ended"})
 UNLISTED: Final[Json] = {
     "version": "1.0.0",
     "title": "chaos run",
@@ -42,6 +44,7 @@ class Session:
     aborted: str = ""  # why the experiment was interrupted
     closing: bool = False
     before_close: list[Callable[[], None]] = field(default_factory=list)
+    when_over: list[Callable[[str], None]] = field(default_factory=list)  # the controller ended the run, and why
 
 
 _sessions: Final[list[Session]] = []  # none or one
@@ -75,6 +78,7 @@ def begin(experiment: Mapping[str, Any], variables: Mapping[str, Any] | None = N
             raise
         session = Session(client, run.id, owned=True)
         logger.info("Blackstart run %s opened on %s", run.id, settings.controller)
+        threading.Thread(target=_follow, args=(session,), name="blackstart-events", daemon=True).start()
     _sessions.append(session)
     atexit.register(_at_exit)
     return session
@@ -96,12 +100,31 @@ def end(journal: Json) -> pb.Run | None:
 
 
 def _ended(session: Session, journal: Json) -> pb.Run:
-    run = session.client.close_run(session.run_id, journal)
+    try:
+        run = session.client.close_run(session.run_id, journal)
+    except RefusedError:  # the controller ended it before
+        run, _ = session.client.show(session.run_id)
+        if run.state not in OVER:
+            raise
     give_up_s = time.monotonic() + CLOSE_S
     while run.state != "ended" and time.monotonic() < give_up_s:
         time.sleep(0.1)
         run, _ = session.client.show(session.run_id)
     return run
+
+
+def _follow(session: Session) -> None:
+    """Follows the run: the open stream tells the controller that its driver lives, and us when the run was ended."""
+    try:
+        for event in session.client.watch(session.run_id):
+            if session.closing:
+                return
+            if event.kind.startswith("run.") and session.client.show(session.run_id)[0].state in OVER:
+                for callback in session.when_over:
+                    callback(f"the controller ended the run: {event.message or event.kind}")
+                return
+    except (BlackstartError, ValueError) as error:  # ValueError: the channel was closed meanwhile
+        logger.debug("The run's events are no longer followed: %s", error)
 
 
 def _at_exit() -> None:

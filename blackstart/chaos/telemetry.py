@@ -42,7 +42,10 @@ def after_activity_control(context: Json, state: Json | None = None, keep_going:
     provider = context.get("provider", {})
     ours = provider.get("module") == "blackstart.chaos" and provider.get("func") in DECISIVE
     if ours and not keep_going and (state or {}).get("status") == "failed":
-        raise InterruptExecution(f"step {context.get('name')!r} failed: nothing after it would prove anything")
+        reason = f"step {context.get('name')!r} failed: nothing after it would prove anything"
+        if session.begun():
+            session.current().aborted = reason
+        raise InterruptExecution(reason)
 
 
 def after_experiment_control(context: Json, state: Json | None = None, **_: object) -> None:

@@ -1,5 +1,6 @@
 """What every command shares: its client, and the options that several take."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,9 +37,12 @@ def connect(context: typer.Context) -> "Client":
 
 
 def variables_from(pairs: list[str] | None, experiment: dict[str, Any]) -> dict[str, str]:
-    """The variables of `--var`; SpecError for every one that is no pair or that the experiment does not have."""
+    """The variables of `--var`, and of the environment for `type: env`.
+
+    SpecError names every one that is no pair or that the experiment does not have.
+    """
     known = experiment.get("configuration") or {}
-    found, problems = {}, []
+    found, problems = _from_environment(known), []
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not (equals and name):
@@ -51,6 +55,15 @@ def variables_from(pairs: list[str] | None, experiment: dict[str, Any]) -> dict[
     if problems:
         raise SpecError(*problems)
     return found
+
+
+def _from_environment(configuration: dict[str, Any]) -> dict[str, str]:
+    """What `type: env` entries take from the environment here: the controller's runner has another one."""
+    return {
+        name: os.environ[entry["key"]]
+        for name, entry in configuration.items()
+        if isinstance(entry, dict) and entry.get("type") == "env" and entry.get("key") in os.environ
+    }
 
 
 def profile_from(path: Path | None) -> dict[str, Any] | None:
