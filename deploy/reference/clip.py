@@ -125,11 +125,16 @@ def _fetch(folder: Path) -> tuple[Path | None, str]:
     for name, command in _installers(folder):
         try:
             subprocess.run(
-                command, check=True, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, stdin=subprocess.DEVNULL
+                command,
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=_FETCH_TIMEOUT_S,
+                stdin=subprocess.DEVNULL,
+                env={"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "10"} | os.environ,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            said = str(getattr(error, "stderr", "") or error).strip().splitlines()
-            reasons.append(f"{name}: {said[-1] if said else error}")
+            reasons.append(f"{name}: {' '.join(str(getattr(error, 'stderr', '') or error).split())}")
             continue
         for wheel in folder.glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:

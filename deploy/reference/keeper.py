@@ -27,42 +27,35 @@ def configuration(settings: Settings, settings_file: Path) -> str:
 
     `startsecs = 0` makes every exit an ordinary one: the program is started again at supervisord's next tick, at most
     one second later, however often it dies; with `startsecs = 1` a program that is killed within its first second
-    would wait longer each time and be given up after `startretries`.
+    would wait longer each time and be given up after `startretries`. Paths of files are relative to the farm's
+    directory, where supervisord is started, because it expands some of them twice and `%` would not survive that.
     """
-    run, log = settings.run, settings.log
     sections = [
         "[supervisord]",
         "nodaemon = true",
-        f"logfile = {_literal(log / f'supervisord-{settings.part}.log')}",
+        f"logfile = log/supervisord-{settings.part}.log",
         "logfile_maxbytes = 1MB",
         "logfile_backups = 1",
-        f"pidfile = {_literal(run / f'supervisord-{settings.part}.pid')}",
-        f"childlogdir = {_literal(log)}",
+        f"pidfile = run/supervisord-{settings.part}.pid",
+        "childlogdir = log",
     ]
     for name in settings.programs():
         kind, _, number = name.partition("-")
-        command = shlex.join(
-            [sys.executable, str(_HERE / f"{kind}.py"), str(settings_file), *([number] * bool(number))]
-        )
+        words = [sys.executable, str(_HERE / f"{kind}.py"), str(settings_file), *([number] * bool(number))]
         sections += [
             f"[program:{name}]",
-            f"command = {_literal(command)}",
+            f"command = {shlex.join(words).replace('%', '%%')}",
             "autostart = true",
             "autorestart = true",
             "startsecs = 0",
             "stopsignal = TERM",
             f"stopwaitsecs = {STOP_WAIT_S}",
             "redirect_stderr = true",
-            f"stdout_logfile = {_literal(log / f'{name}.log')}",
+            f"stdout_logfile = log/{name}.log",
             "stdout_logfile_maxbytes = 1MB",
             "stdout_logfile_backups = 1",
         ]
     return "\n".join(sections) + "\n"
-
-
-def _literal(value: object) -> str:
-    """*value* with supervisord's own expansion turned off."""
-    return str(value).replace("%", "%%")
 
 
 def main() -> None:
