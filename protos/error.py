@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:  # late: guardians and holders, which need none of it, start in a third of the time without
     import grpc
@@ -134,7 +134,7 @@ def from_rpc(error: grpc.RpcError) -> BlackstartError:
     """The error that the server raised; without its metadata, what the status code says."""
     import grpc
 
-    metadata = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    metadata: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
     for key, value in metadata or ():
         if key == METADATA_KEY:
             return _from_document(json.loads(value))

@@ -6,6 +6,7 @@ Source: the three words are defined in docs/measuring-recovery.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -56,7 +57,7 @@ class Figure:
 def figure_from(document: dict[str, Any]) -> Figure:
     """The figure that `Figure.document` wrote."""
     provenance = dict(document["provenance"])
-    kinds: dict[str, type[Measured | Modelled | Assumed]] = {
+    kinds: dict[str, Callable[..., Measured | Modelled | Assumed]] = {
         "measured": Measured, "modelled": Modelled, "assumed": Assumed,
     }  # fmt: skip
     made = kinds[provenance["kind"]](**{k: tuple(v) if isinstance(v, list) else v for k, v in provenance.items()})

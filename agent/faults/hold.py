@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     grip: Grip = importlib.import_module(KINDS[kind])
     if grip.DIES_WITH_AGENT:
         libc.die_with_parent(parent)
-    lines = sys.stdin.buffer.raw  # type: ignore[attr-defined]  # unbuffered: poll() must see what is unread
+    lines = sys.stdin.buffer.raw  # type: ignore[union-attr] # unbuffered: poll() must see what is unread
     arguments = json.loads(_line(lines))
     if _line(lines) != b"go\n":
         return  # the agent died or thought better of it: nothing was in force

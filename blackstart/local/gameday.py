@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PORT: Final = 8600  # of the farm inside the namespaces
+_WHENS: Final[tuple[plans.When, ...]] = ("stranded", "failed", "deviated", "inconclusive")
 _FORMATS: Final = {"html": "report.html", "json": "report.json", "junit": "junit.xml"}
 
 
@@ -74,11 +75,12 @@ class Gameday:
         if aborted:
             self.stopped = "interrupted: what was in force has been reverted"
             return
-        for state in ("stranded" if ended.stranded else "", ended.outcome, ended.verdict):
-            rule = self.plan.stops_after(state) if state in ("stranded", "failed", "inconclusive", "deviated") else None
-            if rule is not None:
-                self.stopped = f"stopped after {ended.title!r} was {state}: {rule.why}"
-                return
+        for when in _WHENS:
+            if when in ("stranded" if ended.stranded else "", ended.outcome, ended.verdict):
+                rule = self.plan.stops_after(when)
+                if rule is not None:
+                    self.stopped = f"stopped after {ended.title!r} was {when}: {rule.why}"
+                    return
 
     def report(self, client: Client) -> dict[str, Path]:
         """Writes the reports and shows the table; the files by format."""
