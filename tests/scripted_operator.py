@@ -1,3 +1,4 @@
+# ruff: noqa: N802 (the names are those of the service)
 """An `Operator` service that does what a test tells it to, over real TLS: for what a healthy controller never does.
 
 It drops streams, answers with any error, and keeps what it was asked.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ def client(served):
         yield made
 
 
-def _events(count):
+def _events(count: int) -> list[pb.RunEvent]:
     return [pb.RunEvent(run_id="r1", number=n, kind="step", message=str(n)) for n in range(1, count + 1)]
 
 
@@ -119,7 +120,7 @@ def test_missing_files_are_named(tmp_path):
         Client(Settings("127.0.0.1:1", tmp_path))
 
 
-def _home(tmp_path, **files):
+def _home(tmp_path: Path, **files: str) -> dict[str, str]:
     for name, content in files.items():
         path = tmp_path / {"config": "c/blackstart/client.yaml", "state": "s/blackstart/client.json"}[name]
         path.parent.mkdir(parents=True)
