@@ -96,7 +96,9 @@ def judge(
         findings += _engine_findings(engine, faulted=bool(injections))
     if not _checked(engine, recoveries):
         findings.append(
-            Finding(Verdict.INCONCLUSIVE, "Nothing was checked: no hypothesis and no recovery was measured.")
+            Finding(
+                Verdict.INCONCLUSIVE, "Nothing was checked: no hypothesis was declared and no recovery was measured."
+            )
         )
     verdict = worst(finding.verdict for finding in findings)
     grave = sorted((found for found in findings if found.verdict > Verdict.HELD), key=lambda f: -f.verdict.severity)

@@ -64,7 +64,7 @@ def latency(value_ms: float) -> str:
 
 def rate(interval_ms: float) -> str:
     """As `50 Hz` for a probe that is due every 20 ms."""
-    return f"{1000 / interval_ms:g} Hz" if interval_ms > 0 else NONE
+    return f"{1000 / interval_ms:.4g} Hz" if interval_ms > 0 else NONE
 
 
 def count(number: int) -> str:

@@ -176,7 +176,7 @@ def _outage(recovery: RecoveryEntry | None) -> str:
     if len(ended) < len(lengths):
         return "not over"
     total = Interval(sum(x.value for x in ended), sum(x.lo for x in ended), sum(x.hi for x in ended))
-    return fmt.interval(total) + (f" in {len(ended)}" if len(ended) > 1 else "")
+    return fmt.interval(total) + (f" in {len(ended)} spans" if len(ended) > 1 else "")
 
 
 def _recovery(recovery: RecoveryEntry | None) -> str:

@@ -23,7 +23,7 @@ RIGHT: Final = 14.0
 _TOP: Final = 10.0
 _INJECTION_H: Final = 34.0
 _PROBE_H: Final = 38.0
-_RECOVERY_H: Final = 24.0
+_RECOVERY_H: Final = 32.0
 _AXIS_H: Final = 30.0
 _NS: Final = 1_000_000_000
 _CLOSE_UP_FRACTION: Final = 0.25  # a recovery that fills more of the run than this is large enough already
@@ -172,7 +172,7 @@ def _bounded(entry: RecoveryEntry, at_ns: int, scale: Scale, y: float) -> Bounde
     hi_x = scale.x(at_ns + int(took.hi * _NS)) if took else end_x
     label = fmt.interval(took) if took else "not recovered"
     rto_x = scale.x(rto_ns) if rto_ns and scale.start_ns <= rto_ns <= scale.end_ns else None
-    taken = max(hi_x, (rto_x or 0) + 60)
+    taken = max(hi_x, rto_x or 0.0)
     room = 7.0 * len(label)
     if taken + room < scale.right:
         x, anchor = taken + 8, "start"
