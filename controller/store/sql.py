@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.store import schema
@@ -17,7 +18,7 @@ from controller.store.sql_run import RunTables
 
 def sqlite_url(path: Path) -> str:
     """The URL of the SQLite file *path*."""
-    return f"sqlite+aiosqlite:///{path.absolute()}"
+    return URL.create("sqlite+aiosqlite", database=str(path.absolute())).render_as_string()
 
 
 class SqlStore(RunTables, AgentTables, ControlTables):
