@@ -1,0 +1,125 @@
+"""A run's report document, from what the store keeps of it.
+
+Invariant: reads the store only, so a run that was closed by a later controller is told in the same way. Agents' times
+are put on the controller's wall clock by the offset that was noted with the run.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from controller.report.document import (
+    EffectEntry,
+    EventEntry,
+    InjectionEntry,
+    Interval,
+    OutageEntry,
+    ProbeEntry,
+    RecoveryEntry,
+    RunDocument,
+)  # fmt: skip
+from controller.report.engine_journal import read_journal
+from controller.telemetry.series import Series, percentile_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from controller.store.base import ChunkRecord, RunRecord, Store
+
+Json = dict[str, Any]
+
+
+async def assemble(store: Store, run: RunRecord) -> RunDocument:
+    """The run as the store has it now, ended or not."""
+    offsets = {agent: int(row["wall_offset_ns"]) for agent, row in (await store.documents(run.id, "clocks")).items()}
+    residue = await store.documents(run.id, "residue")
+    touched = await store.documents(run.id, "touched")
+    engine = read_journal(run.journal) if run.journal else None
+    reasons = (await store.documents(run.id, "verdict")).get("reasons", {}).get("reasons", [])
+    seed = (await store.documents(run.id, "run")).get("seed", {}).get("seed", 0)
+    return RunDocument(
+        id=run.id, title=run.title, description=str(run.experiment.get("description") or ""), state=run.state,
+        verdict=run.verdict, outcome=run.outcome, reasons=tuple(reasons) or ((run.reason,) if run.reason else ()),
+        actor=run.actor, source=run.source, seed=int(seed), started_wall_ns=run.started_wall_ns,
+        ended_wall_ns=run.ended_wall_ns,
+        injections=tuple(_injection(d, offsets) for d in (await store.documents(run.id, "injections")).values()),
+        recoveries=tuple(_recovery(d, offsets) for d in (await store.documents(run.id, "recoveries")).values()),
+        probes=_probes(await store.documents(run.id, "probes"), await store.chunks(run.id), offsets),
+        figures=tuple((await store.documents(run.id, "figures")).values()),
+        residue=tuple(f"{agent}: {text}" for agent, row in residue.items() for text in row["residue"]),
+        residue_checked=set(touched) <= set(residue),
+        events=tuple(EventEntry(e.wall_ns, e.kind, e.message) for e in await store.events(run.id)),
+        variables=dict(run.variables),
+        hypotheses=engine.hypotheses if engine else (),
+        steps=engine.steps if engine else (),
+    )  # fmt: skip
+
+
+def _wall(agent: str, at_ns: object, offsets: Mapping[str, int]) -> int:
+    """0 for what did not happen."""
+    return int(at_ns) + offsets.get(agent, 0) if isinstance(at_ns, int | float) and at_ns else 0
+
+
+def _injection(document: Json, offsets: Mapping[str, int]) -> InjectionEntry:
+    return InjectionEntry(
+        document["name"],
+        document["fault"],
+        document["targets"],
+        tuple(_effect(e, offsets) for e in document["effects"]),
+    )
+
+
+def _effect(effect: Json, offsets: Mapping[str, int]) -> EffectEntry:
+    agent = str(effect["agent_id"])
+    lo_ns, hi_ns = effect.get("injected_lo_ns") or 0, effect.get("injected_hi_ns") or 0
+    return EffectEntry(
+        id=str(effect["id"]), agent_id=agent, description=str(effect.get("description", "")),
+        undo=str(effect.get("undo", "")), state=str(effect["state"]), receipt=str(effect.get("receipt") or ""),
+        confirmed=bool(effect.get("confirmed")), injected_wall_ns=_wall(agent, (lo_ns + hi_ns) // 2, offsets),
+        reverted_wall_ns=_wall(agent, effect.get("reverted_ns"), offsets), residue=tuple(effect.get("residue") or ()),
+    )  # fmt: skip
+
+
+def _recovery(entry: Json, offsets: Mapping[str, int]) -> RecoveryEntry:
+    agent = str(entry["agent_id"])
+    found = Interval(entry["value_s"], entry["lo_s"], entry["hi_s"]) if entry.get("recovered") else None
+    outages = tuple(
+        OutageEntry(
+            *(_wall(agent, o.get(k), offsets) for k in ("start_lo_ns", "start_hi_ns", "end_lo_ns", "end_hi_ns"))
+        )
+        for o in entry.get("outages") or ()
+    )
+    return RecoveryEntry(
+        probe=str(entry["probe"]), agent_id=agent, after=str(entry["after"]), recovery=found, outages=outages,
+        flaps=int(entry.get("flaps") or 0), disturbance_s=float(entry.get("disturbance_s") or 0.0),
+        objective=str(entry.get("objective") or ""), rto_s=entry.get("rto_s"), result=str(entry["result"]),
+        note=str(entry.get("note") or ""),
+    )  # fmt: skip
+
+
+def _probes(
+    declared: Mapping[str, Json], chunks: Iterable[ChunkRecord], offsets: Mapping[str, int]
+) -> tuple[ProbeEntry, ...]:
+    """One entry an agent and probe: those that sent something, and those that were declared and sent nothing."""
+    kept = {
+        (probe, agent): Series.of(list(rows))
+        for (agent, probe), rows in groupby(chunks, key=lambda chunk: (chunk.agent_id, chunk.probe))
+    }
+    wanted = [(name, agent) for name, row in declared.items() for agent in row.get("agents", ())]
+    order = [*wanted, *(key for key in kept if key not in set(wanted))]
+    return tuple(
+        _probe(name, agent, declared.get(name, {}), kept.get((name, agent), Series()), offsets.get(agent, 0))
+        for name, agent in order
+    )
+
+
+def _probe(name: str, agent: str, settings: Json, series: Series, offset_ns: int) -> ProbeEntry:
+    latencies = sorted(series.latencies_ns())
+    return ProbeEntry(
+        name=name, kind=str(settings.get("kind", "")), agent_id=agent,
+        interval_ms=float(settings.get("interval_ms", 0.0)), attempts=series.attempts, failures=series.failures,
+        overruns=series.overruns, dropped=series.dropped, p50_ms=percentile_ms(latencies, 0.5),
+        p99_ms=percentile_ms(latencies, 0.99), max_ms=latencies[-1] / 1e6 if latencies else 0.0,
+        timeline=tuple((at_ns + offset_ns, state) for at_ns, state in series.timeline()),
+    )  # fmt: skip

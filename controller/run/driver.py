@@ -1,0 +1,301 @@
+"""The driver functions: what an experiment may ask of the fleet, by the names of docs/architecture.md.
+
+Invariant: nothing is injected that admission has not reserved; what was reserved stays so until the effect is known to
+be over. An injection that failed on one agent is reverted on all before the error is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from controller.admission import Reservation
+from controller.run import measure
+from controller.run.active import ActiveRun, Injection, ProbeUse, lasting
+from controller.selector import parse, select
+from protos.error import BlackstartError, ProbeError, RefusedError, SpecError, StrandedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from controller.run.reach import Reach
+
+Json = dict[str, Any]
+FUNCTIONS: Final = ("start_probe", "observe", "inject", "revert", "recovery", "run_workload")
+MEASURES: Final = ("success_fraction", "p50_ms", "p99_ms", "max_ms", "rate_s")
+INJECT_S: Final = 60.0  # an injection includes its receipt
+REVERT_S: Final = 30.0
+SHORT_S: Final = 15.0
+WORKLOAD_S: Final = 3600.0
+
+
+class Driver:
+    """The functions, for one run."""
+
+    def __init__(self, reach: Reach, run: ActiveRun, progress: Callable[[str], None] = lambda _line: None) -> None:
+        self._reach, self._run, self._progress = reach, run, progress
+
+    async def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
+        """The result of *function*; SpecError if there is none of that name or the arguments do not fit."""
+        if function not in FUNCTIONS:
+            raise SpecError(f"no driver function {function!r}; there are {', '.join(FUNCTIONS)}")
+        method = getattr(self, function)
+        try:
+            bound = inspect.signature(method).bind(**arguments)
+        except TypeError as error:
+            raise SpecError(f"{function}: {error}") from error
+        return await method(*bound.args, **bound.kwargs)
+
+    async def start_probe(
+        self, name: str, kind: str, targets: Json, spec: Json, *, interval_ms: float = 20, timeout_ms: float = 1000,
+        stable_s: float = 3.0, p99_max_ms: float | None = None,
+    ) -> Json:  # fmt: skip
+        """Starts a probe on every agent picked: `{name, agents}`."""
+        if name in self._run.probes:
+            raise SpecError(f"probe {name!r} runs already in this run; give the second one another name")
+        agents = self._pick("probe", kind, targets)
+        settings = {
+            "name": name, "kind": kind, "spec": spec, "interval_ms": interval_ms, "timeout_ms": timeout_ms,
+            "stable_s": stable_s,
+        }  # fmt: skip
+        arguments = settings | ({} if p99_max_ms is None else {"p99_max_ms": p99_max_ms})
+        await self._touch(agents)
+        self._run.probes[name] = ProbeUse(name, agents, settings)
+        await self._reach.store.put(self._run.id, "probes", name, settings | {"agents": agents})
+        try:
+            self._all(await self._order_all(agents, "probe.start", arguments, SHORT_S))
+        except BlackstartError:
+            del self._run.probes[name]
+            await self._order_all(agents, "probe.stop", {"name": name}, SHORT_S)
+            raise
+        await self._tell("probe.started", f"Probe {name} ({kind}) runs on {', '.join(agents)} every {interval_ms:g} ms")
+        return {"name": name, "agents": agents}
+
+    async def observe(self, probe: str, measure: str = "success_fraction", window_s: float = 5.0) -> float:
+        """The measure over the last *window_s*; of several agents, the worst: the smallest fraction or rate, the
+        largest time."""
+        if measure not in MEASURES:
+            raise SpecError(f"no measure {measure!r}; there are {', '.join(MEASURES)}")
+        arguments = {"name": probe, "measure": measure, "window_s": window_s}
+        answers = self._all(await self._order_all(self._probe(probe).agents, "probe.observe", arguments, SHORT_S))
+        if empty := [agent for agent, answer in answers.items() if answer.get("value") is None]:
+            raise ProbeError(f"probe {probe} has no data of the last {window_s:g} s on {', '.join(empty)}")
+        values = [float(answer["value"]) for answer in answers.values()]
+        return min(values) if measure in ("success_fraction", "rate_s") else max(values)
+
+    async def inject(
+        self, fault: str, targets: Json, spec: Json | None = None, *, duration_s: float = 300,
+        on_lost_controller: str = "revert", name: str | None = None,
+    ) -> Json:  # fmt: skip
+        """Injects on every agent picked, together: `{name, fault, effects, confirmed}`."""
+        name = name or self._free_name(fault)
+        _check_injection(self._run, name, duration_s, on_lost_controller)
+        agents = self._pick("fault", fault, targets)
+        injection = Injection(name, fault, f"{parse(targets)}: {', '.join(agents)}", agents)
+        plan = {"fault": fault, "spec": spec or {}, "duration_s": duration_s}
+        planned = self._all(await self._order_all(agents, "fault.plan", plan, SHORT_S))
+        self._admit(injection, planned)
+        arguments = {
+            "injection": name, "fault": fault, "spec": spec or {}, "duration_s": duration_s,
+            "on_lost_controller": on_lost_controller,
+        }  # fmt: skip
+        await self._touch(agents)
+        self._run.injections[name] = injection
+        await self._keep(injection)
+        await self._tell("fault.injecting", f"Injecting {fault} ({name}) on {', '.join(agents)}")
+        answers = await self._order_all(agents, "fault.inject", arguments, INJECT_S, together=True)
+        self._take(injection, answers)
+        if failed := {agent: answer for agent, answer in answers.items() if isinstance(answer, BlackstartError)}:
+            await self._undo(injection, failed)
+        await self._keep(injection)
+        self._release_ended(injection)
+        proof = "confirmed" if injection.confirmed else "NOT confirmed"
+        receipts = "; ".join(f"{e['agent_id']}: {e.get('receipt') or e['description']}" for e in injection.effects)
+        await self._tell("fault.injected", f"{name} took hold, {proof} ({receipts})", injection.document())
+        return injection.document()
+
+    async def revert(self, name: str | None = None) -> Json:
+        """Reverts one injection, or all of the run: `{effects, residue}`."""
+        chosen = [self._injection(name)] if name else list(self._run.injections.values())
+        residue: list[str] = []
+        for injection in chosen:
+            answers = await self._order_all(injection.agents, "fault.revert", {"injection": injection.name}, REVERT_S)
+            self._take(injection, answers)
+            await self._keep(injection)
+            self._release_ended(injection)
+            residue += [text for a in answers.values() if isinstance(a, dict) for text in a.get("residue", ())]
+            self._all(answers)
+            if stuck := [effect for effect in injection.effects if effect["state"] == "stranded"]:
+                remedies = "; ".join(f"{e['agent_id']}: {e.get('remedy')}" for e in stuck)
+                raise StrandedError(f"{injection.name} could not be reverted; by hand: {remedies}")
+            await self._tell("fault.reverted", f"{injection.name} is reverted on {', '.join(injection.agents)}")
+        return {"effects": [effect for one in chosen for effect in one.effects], "residue": residue}
+
+    async def recovery(
+        self, probe: str, after: str | None = None, objective: str | None = None, wait_s: float = 120
+    ) -> Json:
+        """Recovery after an injection (default: the last one), the worst over the probe's agents."""
+        use = self._probe(probe)
+        if not self._run.injections:
+            raise SpecError("recovery: this run has injected nothing yet")
+        injection = self._injection(after) if after else list(self._run.injections.values())[-1]
+        rto_s = self._rto_s(objective)
+        await self._tell("recovery.waiting", f"Waiting up to {wait_s:g} s until {probe} is good after {injection.name}")
+        entries = await asyncio.gather(*(self._recovery(use, injection, agent, wait_s) for agent in use.agents))
+        for entry in entries:
+            entry |= {"objective": objective or "", "rto_s": rto_s}
+            entry["result"] = measure.result(entry, rto_s, confirmed=injection.confirmed)
+            if not injection.confirmed:
+                entry["note"] = "; ".join(filter(None, (entry.get("note"), "the fault has no proof of effect")))
+            key = f"{probe}|{injection.name}|{entry['agent_id']}"
+            await self._reach.store.put(self._run.id, "recoveries", key, entry)
+            await self._tell("recovery.measured", measure.sentence(entry), entry)
+        return measure.worst(entries)
+
+    async def run_workload(self, kind: str, targets: Json, spec: Json) -> Json:
+        """Runs a workload on every agent picked: `{figures}`, each with `agent_id`."""
+        agents = self._pick("workload", kind, targets)
+        await self._touch(agents)
+        await self._tell("workload.started", f"Workload {kind} runs on {', '.join(agents)}")
+        timeout_s = float(spec.get("timeout_s", WORKLOAD_S)) + SHORT_S
+        answers = await self._order_all(agents, "workload.run", {"kind": kind, "spec": spec}, timeout_s, together=True)
+        figures = []
+        for agent, answer in self._all(answers).items():
+            for figure in answer.get("figures", ()):
+                figures.append(figure | {"agent_id": agent})
+                self._run.figures += 1
+                await self._reach.store.put(self._run.id, "figures", str(self._run.figures), figures[-1])
+        await self._tell("workload.ended", f"Workload {kind} ended on {', '.join(agents)}", {"figures": figures})
+        return {"figures": figures}
+
+    async def _recovery(self, use: ProbeUse, injection: Injection, agent: str, wait_s: float) -> Json:
+        """RECOVERY as one agent of the probe saw it."""
+        fleet = self._reach.fleet
+        there = fleet.member(agent)
+        translations = {
+            source.id: fleet.translation(source, there)
+            for source in map(fleet.member, injection.agents)
+            if source is not None
+        }
+        when = measure.instant(injection.effects, translations)
+        arguments: Json = {
+            "name": use.name, "injected_lo_ns": when.lo_ns, "injected_hi_ns": when.hi_ns, "wait_s": wait_s,
+        }  # fmt: skip
+        if when.reverted_ns is not None:
+            arguments["reverted_ns"] = when.reverted_ns
+        answer = await self._reach.dispatch.order(
+            agent, "probe.recovery", arguments, run_id=self._run.id, actor=self._run.record.actor,
+            timeout_s=wait_s + SHORT_S,
+        )  # fmt: skip
+        return answer | {"probe": use.name, "agent_id": agent, "after": injection.name}
+
+    async def _undo(self, injection: Injection, failed: Mapping[str, BlackstartError]) -> None:
+        """Reverts what took hold where others failed, and raises the first failure with the names of all."""
+        answers = await self._order_all(injection.agents, "fault.revert", {"injection": injection.name}, REVERT_S)
+        self._take(injection, answers)
+        await self._keep(injection)
+        self._release_ended(injection, answered=[a for a, body in answers.items() if isinstance(body, dict)])
+        first = next(iter(failed.values()))
+        text = f"{injection.name} failed on {', '.join(failed)} and is reverted everywhere: {first}"
+        await self._tell("fault.failed", text)
+        raise SpecError(text) if isinstance(first, SpecError) else type(first)(text)
+
+    def _pick(self, family: str, kind: str, targets: Json) -> list[str]:
+        return select(parse(targets), self._reach.fleet.candidates(family, kind), seed=self._run.seed, kind=kind)
+
+    def _probe(self, name: str) -> ProbeUse:
+        if name not in self._run.probes:
+            raise SpecError(f"no probe {name!r} in this run; started are: {', '.join(self._run.probes) or 'none'}")
+        return self._run.probes[name]
+
+    def _injection(self, name: str) -> Injection:
+        if name not in self._run.injections:
+            known = ", ".join(self._run.injections) or "none"
+            raise SpecError(f"no injection {name!r} in this run; there are: {known}")
+        return self._run.injections[name]
+
+    def _rto_s(self, objective: str | None) -> float | None:
+        if not objective:
+            return None
+        objectives = self._run.record.profile.get("objectives") or {}
+        if not isinstance(entry := objectives.get(objective), dict) or "rto_s" not in entry:
+            known = ", ".join(sorted(objectives)) or "none"
+            raise SpecError(f"the run's profile has no objective {objective!r} with rto_s; it has: {known}")
+        return float(entry["rto_s"])
+
+    def _free_name(self, fault: str) -> str:
+        if fault not in self._run.injections:
+            return fault
+        return next(n for k in range(2, 10_000) if (n := f"{fault}-{k}") not in self._run.injections)
+
+    def _admit(self, injection: Injection, planned: Mapping[str, Json]) -> None:
+        wanted = [
+            Reservation(self._run.id, injection.name, agent, injection.fault, effect["resource"])
+            for agent, plan in planned.items()
+            for effect in plan.get("effects", ())
+        ]
+        connected = len(self._reach.fleet.connected())
+        self._check_going()
+        self._reach.admission.admit(wanted, connected=connected, now=datetime.now(UTC))
+
+    def _release_ended(self, injection: Injection, answered: list[str] | None = None) -> None:
+        """Frees what is over: effects known to have ended, and all of the agents that *answered* a revert."""
+        for agent in injection.agents:
+            mine = [effect for effect in injection.effects if effect["agent_id"] == agent]
+            over = bool(mine) or agent in (answered or ())
+            if over and not any(lasting(effect) for effect in mine):
+                self._reach.admission.release(run_id=self._run.id, injection=injection.name, agent_id=agent)
+
+    def _check_going(self) -> None:
+        if self._run.closing:
+            raise RefusedError(f"run {self._run.id} is over: {self._run.reason or 'it is closing'}")
+
+    def _take(self, injection: Injection, answers: Mapping[str, Json | BlackstartError]) -> None:
+        for agent, answer in answers.items():
+            for effect in answer.get("effects", ()) if isinstance(answer, dict) else ():
+                if not injection.take(agent, effect):
+                    injection.effects.append(effect | {"agent_id": agent})
+
+    async def _keep(self, injection: Injection) -> None:
+        await self._reach.store.put(self._run.id, "injections", injection.name, injection.document())
+
+    async def _touch(self, agents: list[str]) -> None:
+        for agent in agents:
+            if agent not in self._run.touched:
+                self._run.touched.add(agent)
+                await self._reach.store.put(self._run.id, "touched", agent, {})
+                await self._reach.keep_clock(self._run.id, agent)
+
+    async def _tell(self, kind: str, message: str, body: Json | None = None) -> None:
+        self._progress(message)
+        await self._reach.chronicle.add(self._run.id, kind, message, body)
+
+    async def _order_all(
+        self, agents: list[str], kind: str, arguments: Json, timeout_s: float, *, together: bool = False
+    ) -> dict[str, Json | BlackstartError]:
+        return await self._reach.dispatch.order_all(
+            agents, kind, arguments, run_id=self._run.id, actor=self._run.record.actor, timeout_s=timeout_s,
+            together=together,
+        )  # fmt: skip
+
+    @staticmethod
+    def _all(answers: Mapping[str, Json | BlackstartError]) -> dict[str, Json]:
+        """The bodies, where every agent gave one; else the first error."""
+        for answer in answers.values():
+            if isinstance(answer, BlackstartError):
+                raise answer
+        return {agent: answer for agent, answer in answers.items() if isinstance(answer, dict)}
+
+
+def _check_injection(run: ActiveRun, name: str, duration_s: float, on_lost_controller: str) -> None:
+    problems = []
+    if name in run.injections:
+        problems.append(f"injection {name!r} exists already in this run; give the second one another name")
+    if not duration_s > 0:
+        problems.append(f"duration_s is {duration_s:g}: every fault ends, so give more than 0 seconds")
+    if on_lost_controller not in ("revert", "hold"):
+        problems.append(f"on_lost_controller is {on_lost_controller!r}: write revert or hold")
+    if problems:
+        raise SpecError(*problems)

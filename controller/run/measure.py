@@ -1,0 +1,88 @@
+"""What a measured recovery means beside its objective, and on which clock it is asked for. Pure.
+
+Invariant: bounds only ever widen when they cross from one clock to another; an answer that the bounds do not
+decide is inconclusive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from protos.error import ProbeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from controller.fleet import Translation
+
+Json = dict[str, Any]
+_SEVERITY: Final = {"met": 0, "not tested": 1, "inconclusive": 2, "missed": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """When an injection took hold and, where it is over, when it was reverted; on the probing agent's clock."""
+
+    lo_ns: int
+    hi_ns: int
+    reverted_ns: int | None
+
+
+def instant(effects: Iterable[Json], translations: Mapping[str, Translation | None]) -> Instant:
+    """The instant at which the first of *effects* took hold, as the probing agent's clock shows it.
+
+    Args:
+        effects: of one injection, each with `agent_id`.
+        translations: by agent, from its clock to that of the probing agent; None where it is not known.
+
+    Raises:
+        ProbeError: nothing took hold, or the offset between two clocks is not known yet.
+    """
+    spans, reverts, open_ended = [], [], False
+    for effect in effects:
+        if not effect.get("injected_lo_ns") or not effect.get("injected_hi_ns"):
+            continue
+        translation = translations.get(effect["agent_id"])
+        if translation is None:
+            raise ProbeError(
+                f"the clock offset of {effect['agent_id']} is not known yet; it takes two heartbeats after it connects"
+            )
+        spans.append(translation.bounds(int(effect["injected_lo_ns"]), int(effect["injected_hi_ns"])))
+        if effect.get("undo") == "self_healing":
+            open_ended = True
+        elif effect.get("reverted_ns"):
+            reverts.append(translation.bounds(int(effect["reverted_ns"]), int(effect["reverted_ns"]))[1])
+        else:
+            open_ended = True
+    if not spans:
+        raise ProbeError("the fault took hold nowhere, so there is nothing to recover from")
+    reverted_ns = max(reverts) if reverts and not open_ended else None
+    return Instant(min(lo for lo, _ in spans), min(hi for _, hi in spans), reverted_ns)
+
+
+def result(recovery: Json, rto_s: float | None, *, confirmed: bool) -> str:
+    """met, missed, inconclusive or not tested."""
+    if not confirmed:
+        return "inconclusive"
+    if not recovery.get("recovered"):
+        return "missed"
+    if rto_s is None:
+        return "not tested"
+    if recovery["hi_s"] <= rto_s:
+        return "met"
+    return "missed" if recovery["lo_s"] > rto_s else "inconclusive"
+
+
+def worst(entries: Iterable[Json]) -> Json:
+    """The entry with the gravest result; of equals, the one that took longest."""
+    return max(entries, key=lambda e: (_SEVERITY[e["result"]], e.get("value_s") or 0.0))
+
+
+def sentence(entry: Json) -> str:
+    """One line for a human."""
+    subject = f"{entry['probe']} on {entry['agent_id']} after {entry['after']}"
+    if not entry.get("recovered"):
+        return f"{subject}: not recovered ({entry.get('note') or 'no stable window was seen'})"
+    limit = f", objective {entry['rto_s']:g} s: {entry['result']}" if entry.get("rto_s") is not None else ""
+    return f"{subject}: recovered in {entry['value_s']:.3f} s [{entry['lo_s']:.3f}, {entry['hi_s']:.3f}]{limit}"

@@ -1,0 +1,78 @@
+"""The dry run: which agents each step would reach, and which effects it would have there. Touches nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from controller.run import signature
+from controller.run.variable import substituted
+from controller.selector import parse, select
+from protos.error import BlackstartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from controller.run.reach import Reach
+
+Json = dict[str, Any]
+PLAN_S: Final = 15.0
+_FAMILIES: Final = {"inject": "fault", "start_probe": "probe", "steady": "probe", "run_workload": "workload"}
+
+
+async def plan(reach: Reach, experiment: Json, variables: Mapping[str, str], *, seed: int = 0) -> Json:
+    """`{title, seed, steps: [{path, name, function, kind, targets, agents, effects, problem}], problems}`.
+
+    The seed of a run is drawn at its submission: a selector that picks some of several agents and has no seed of its
+    own may pick others then; such steps have `drawn: true`.
+    """
+    document = substituted(experiment, experiment, variables)
+    steps = [await _step(reach, path, row, seed) for path, row in _calls(document)]
+    problems = [f"{step['path']}: {step['problem']}" for step in steps if step["problem"]]
+    return {"title": document.get("title", ""), "steps": steps, "problems": problems}
+
+
+def _calls(document: Json) -> Iterator[tuple[str, Json]]:
+    hypothesis = (document.get("steady-state-hypothesis") or {}).get("probes") or []
+    for part, rows in (
+        ("steady-state-hypothesis.probes", hypothesis),
+        ("method", document.get("method") or []),
+        ("rollbacks", document.get("rollbacks") or []),
+    ):
+        for k, row in enumerate(rows):
+            provider = row.get("provider") or {}
+            if provider.get("module") == signature.MODULE and provider.get("func") in _FAMILIES:
+                yield f"{part}[{k}]", row
+
+
+async def _step(reach: Reach, path: str, row: Json, seed: int) -> Json:
+    provider = row["provider"]
+    function, arguments = provider["func"], provider.get("arguments") or {}
+    family = _FAMILIES[function]
+    kind = str(arguments.get("fault" if family == "fault" else "kind", ""))
+    step: Json = {
+        "path": path, "name": row.get("name", ""), "function": function, "kind": kind, "targets": "", "agents": [],
+        "effects": [], "drawn": False, "problem": "", "duration_s": arguments.get("duration_s"),
+    }  # fmt: skip
+    try:
+        selector = parse(arguments.get("targets"), f"{path}.targets")
+        candidates = reach.fleet.candidates(family, kind)
+        step["targets"] = str(selector)
+        step["agents"] = select(selector, candidates, seed=seed, kind=kind)
+        able = [agent for agent in candidates if not agent.missing]
+        step["drawn"] = selector.seed is None and len(step["agents"]) < len(able)
+        if family == "fault":
+            step["effects"] = await _effects(reach, kind, arguments, step["agents"])
+    except BlackstartError as error:
+        step["problem"] = str(error)
+    return step
+
+
+async def _effects(reach: Reach, fault: str, arguments: Json, agents: list[str]) -> list[Json]:
+    order = {"fault": fault, "spec": arguments.get("spec") or {}, "duration_s": arguments.get("duration_s", 300)}
+    answers = await reach.dispatch.order_all(agents, "fault.plan", order, timeout_s=PLAN_S)
+    effects = []
+    for agent, answer in answers.items():
+        if isinstance(answer, BlackstartError):
+            raise answer
+        effects += [effect | {"agent_id": agent} for effect in answer.get("effects", ())]
+    return effects
