@@ -69,12 +69,13 @@ def read_spec(kind: str, spec_type: type[SpecT], document: Any) -> SpecT:
             msgspec.convert(document[name], field.type)
         except msgspec.ValidationError as error:
             problems.append(Problem(f"{where}.{name}", str(error)))
-    if problems:
-        raise SpecError(*problems)
-    spec = msgspec.convert(document, spec_type)
-    if wrong := spec.problems():
-        raise SpecError(*(Problem(f"{where}.{name}", what) for name, what in wrong))
-    return spec
+    strangers = sum(name not in fields for name in document)
+    if len(problems) == strangers:  # what is known is well typed: say what else is wrong with it
+        spec = msgspec.convert({name: document[name] for name in document if name in fields}, spec_type)
+        problems += [Problem(f"{where}.{name}", what) for name, what in spec.problems()]
+        if not problems:
+            return spec
+    raise SpecError(*problems)
 
 
 def code_of(error: OSError) -> Code:
