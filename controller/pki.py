@@ -14,11 +14,9 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -27,6 +25,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protos.credential import check_dates, sync_directory, write_synced
 from protos.error import DeniedError, Problem, RefusedError, SpecError, TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 CA_CERT: Final = "ca.pem"
 CA_KEY: Final = "ca-key.pem"

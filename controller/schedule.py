@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from apscheduler.events import (
     EVENT_JOB_ERROR,
@@ -23,13 +23,15 @@ from apscheduler.events import (
     JobSubmissionEvent,
 )  # fmt: skip
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 
 from controller.store.base import ScheduleRecord, Store
 from protos.error import BlackstartError, Problem, SpecError
+
+if TYPE_CHECKING:
+    from apscheduler.triggers.base import BaseTrigger
 
 GRACE_S: Final = 300  # a firing that is late by more was meant for another moment of the system under test
 _LOOK_BACK_S: Final = 7 * 24 * 3600  # how far firings missed by a controller that was down are counted
