@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 _BITS_PER_PIXEL: Final = 0.1  # a usual budget for H.264 at low resolutions
 _AUDIO_BPS: Final = 64_000
+_BEGIN_S: Final = 1  # time of the first picture: the encoder's priming makes the sound begin before it, never below 0
+_MOVFLAGS: Final = (
+    "frag_keyframe+empty_moov+default_base_moof"
+    "+frag_discont"  # the first fragment keeps its times; else sound and picture both begin at 0, and later fragments move
+)
 
 
 class Fragments:
@@ -58,13 +63,13 @@ class Rung:
         width, height = size
         self.peak_bps = round(width * height * fps * _BITS_PER_PIXEL)
         self._fps = fps
-        self._pictures = self._samples = 0
+        self._pictures, self._samples = _BEGIN_S * fps, _BEGIN_S * SAMPLE_RATE_HZ
         self._fragments = Fragments()
         self._container = av.open(
             self._fragments,
             "w",
             format="mp4",
-            options={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
+            options={"movflags": _MOVFLAGS, "flush_packets": "1", "avoid_negative_ts": "disabled"},
         )
         self._video = self._container.add_stream(
             "libx264",
@@ -83,7 +88,11 @@ class Rung:
         )
         self._video.width, self._video.height, self._video.pix_fmt = width, height, "yuv420p"
         self._video.time_base = self._video.codec_context.time_base = Fraction(1, fps)
-        self._audio = self._container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout=LAYOUT) if sound else None
+        self._audio = (
+            self._container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout=LAYOUT, options={"aac_coder": "fast"})
+            if sound
+            else None
+        )
         if self._audio is not None:
             self._audio.bit_rate = _AUDIO_BPS
             self.peak_bps += _AUDIO_BPS

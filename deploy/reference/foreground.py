@@ -202,7 +202,7 @@ class _Part:
                 self._keeper.kill()
                 self._keeper.wait()
         _reap_all()
-        for name in self._settings.programs():
+        for name in (f"supervisord-{self._settings.part}", *self._settings.programs()):
             (self._settings.run / f"{name}.pid").unlink(missing_ok=True)
         print("farm: stopped", flush=True)
 

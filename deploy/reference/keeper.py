@@ -18,7 +18,7 @@ from lifeline import die_with_parent
 if TYPE_CHECKING:
     from settings import Settings
 
-STOP_WAIT_S: Final = 2  # after which a program that ignores SIGTERM (because it is frozen) is killed
+STOP_WAIT_S: Final = 1  # after which a program that ignores SIGTERM (because it is frozen) is killed
 _HERE: Final = Path(__file__).resolve().parent
 
 

@@ -274,8 +274,7 @@ def test_nothing_outlives_a_killed_farm_and_it_resumes(tmp_path: Path, clip: Pat
         os.kill(farm.pid("worker-2"), signal.SIGSTOP)
         farm.process.kill()
         farm.process.wait()
-        until("every process gone", 2, lambda: not farm.running())
-        assert farm.ports_free()
+        until("every process and socket gone", 2, lambda: not farm.running() and farm.ports_free())
     listed = (farm.directory / "www" / "1" / "360p" / "index.m3u8").read_text()
     last = int(re.findall(r"seg-(\d+)", listed)[-1])
     with up(tmp_path / "farm", "--input", str(clip), "--segment-s", "0.5", "--roles", "origin,workers") as again:
