@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Row = dict[str, Any]
-_WIDE: Final = 130  # from here on, a cell is one line
+_WIDE: Final = 150  # from here on, a cell is one line
 _STYLES: Final = {
     "held": ("✓", "green"),
     "inconclusive": ("?", "yellow"),
@@ -92,7 +92,7 @@ def table(rows: Sequence[Row], width: int, title: str = "") -> Table:
         leading=0 if wide else 1,
     )
     # No other column may shrink: what is short of room wraps in the fault, where no figure is.
-    made.add_column("fault", overflow="fold")
+    made.add_column("fault", overflow="fold", min_width=12)
     if wide:
         made.add_column("target", overflow="fold")
     for name in _FIGURES if wide else _FIGURES_NARROW:
