@@ -2,15 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from blackstart.cli.output import console, print_table
+from blackstart.cli.output import console
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
-
     from blackstart.client import Client
 
 Document = dict[str, Any]
-COLUMNS = ("fault", "target", "receipt", "outage", "recovery", "rto", "verdict", "residue")
 
 
 def show_report(client: "Client", run_ids: list[str]) -> None:
@@ -20,34 +17,27 @@ def show_report(client: "Client", run_ids: list[str]) -> None:
 
 
 def show_document(document: Document) -> None:
-    """The rows of one run, with its reasons."""
-    rows = document.get("summary") or []
-    if rows:
-        print_table(COLUMNS, [[row.get(column, "") for column in COLUMNS] for row in rows], "")
-    for reason in document.get("reasons") or []:
-        print(f"- {reason}")
+    """The rows of one run, with its reasons; nothing for a run that has none yet."""
+    from blackstart.cli.table import show_run
+
+    if document.get("summary"):
+        show_run(document, console())
 
 
 def print_plan(plan: Document) -> None:
-    """A plan as the controller resolved it, as a tree."""
+    """Each step with the agents that it would reach and the effects that it would have there."""
+    from rich.text import Text
     from rich.tree import Tree
 
-    tree = Tree("what would happen; nothing was touched")
-    _grow(tree, plan)
-    console().print(tree)
-
-
-def _grow(tree: "Tree", value: Any) -> None:
-    from rich.markup import escape
-
-    pairs = value.items() if isinstance(value, dict) else [("", item) for item in value]
-    for key, inner in pairs:
-        label = f"[bold]{escape(str(key))}[/bold]" if key else ""
-        if isinstance(inner, dict | list):
-            if inner:
-                named = (
-                    inner.get("name") or inner.get("id") or inner.get("agent_id") if isinstance(inner, dict) else None
-                )
-                _grow(tree.add(label or escape(str(named or "-"))), inner)
-        elif inner not in (None, ""):
-            tree.add(f"{label} {escape(str(inner))}".strip())
+    tree = Tree(Text(f"{plan.get('title', '')}: what would happen; nothing was touched"))
+    for step in plan.get("steps") or []:
+        branch = tree.add(Text.assemble((step["name"], "bold"), f"  {step['function']} {step['kind']}"))
+        if step.get("problem"):
+            branch.add(Text(step["problem"], "red"))
+            continue
+        drawn = " (drawn anew at each run)" if step.get("drawn") else ""
+        branch.add(Text(f"on {', '.join(step['agents'])}{drawn}: {step['targets']}"))
+        for effect in step.get("effects") or []:
+            until = f", for at most {step['duration_s']:g} s" if isinstance(step.get("duration_s"), int | float) else ""
+            branch.add(Text(f"{effect['agent_id']}: {effect['description']}{until}; undone by {effect['undo']}"))
+    console().print(tree, soft_wrap=True)
