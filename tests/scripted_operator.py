@@ -43,6 +43,7 @@ class Script(OperatorServicer):
     results: dict[str, Any] = field(default_factory=dict)  # by driver function
     calls: list[tuple[str, Any]] = field(default_factory=list)
     agents: list[pb.Agent] = field(default_factory=list)
+    plan: dict[str, Any] = field(default_factory=dict)
     document: dict[str, Any] = field(default_factory=dict)
     closes_as: dict[str, Any] = field(default_factory=lambda: {"verdict": "held", "outcome": "completed"})
     aborted: threading.Event = field(default_factory=threading.Event)
@@ -67,7 +68,7 @@ class Script(OperatorServicer):
 
     def Plan(self, request, context):
         self._heard("Plan", request, context)
-        return pb.PlanReply(plan_json=json.dumps({"injections": [{"name": "kill", "agents": ["a1"]}]}).encode())
+        return pb.PlanReply(plan_json=json.dumps(self.plan).encode())
 
     def Watch(self, request, context):
         self._heard("Watch", request, context)
