@@ -65,7 +65,8 @@ class Outage:
 class Healthy:
     """Latency, start to completion, of the service before the injection (section 3).
 
-    *bound_ns* is how long a service that is up takes at most; *typical_ns* its median.
+    *typical_ns* is the median, *quick_ns* the 95th percentile and an interval at least: what takes longer hung.
+    *bound_ns* is what a service that is up takes at most: twice the longest seen, and two intervals at least.
     """
 
     typical_ns: int
@@ -88,19 +89,27 @@ class Span:
 
 
 def healthy(attempts: Attempts, before_ns: int) -> Healthy:
-    """What the successes completed by *before_ns* say; without any, a timeout may have gone bad at any moment."""
-    latencies: list[int] = []
+    """What the successes completed by *before_ns* say; without any, a timeout may have gone bad at any moment.
+
+    Those that an earlier outage may have held up do not count, as long as there are others.
+    """
+    rows: list[tuple[int, int]] = []  # (start, latency), latest first
+    calm = 0  # how many of them came after the last failure
+    settled_ns = before_ns  # the first completion after that failure
     for k in range(bisect_left(attempts.due_ns, before_ns) - 1, -1, -1):
         if attempts.code[k] == Code.OK and attempts.done_ns[k] <= before_ns:
-            latencies.append(attempts.done_ns[k] - attempts.start_ns[k])
-            if len(latencies) == BASELINE_MAX:
+            rows.append((attempts.start_ns[k], attempts.done_ns[k] - attempts.start_ns[k]))
+            if len(rows) == BASELINE_MAX:
                 break
-    if not latencies:
+            settled_ns = settled_ns if calm else min(settled_ns, attempts.done_ns[k])
+        elif attempts.code[k] in FAILED and not calm:
+            calm = len(rows)
+    used = [latency for start, latency in rows[:calm] if start >= settled_ns] or [latency for _, latency in rows]
+    if not used:
         return Healthy(0, attempts.interval_ns, UNBOUNDED_NS)
-    latencies.sort()
-    longest_ns = latencies[-1]
-    quick_ns = max(longest_ns, attempts.interval_ns)
-    return Healthy(latencies[len(latencies) // 2], quick_ns, 2 * quick_ns)
+    used.sort()
+    quick_ns = max(used[len(used) * 19 // 20], attempts.interval_ns)
+    return Healthy(used[len(used) // 2], quick_ns, 2 * max(used[-1], attempts.interval_ns))
 
 
 def outages(attempts: Attempts, usual: Healthy) -> list[Span]:

@@ -1,0 +1,118 @@
+"""Recovery as measured, beside what an independent observer stamped: 100 seeded outages at 100 Hz."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.probes.engine import ProbeEngine
+
+SEED = 20_261_123
+TRIALS = 100
+SERVICES = 6
+INTERVAL_MS = 10
+SERVER = Path(__file__).with_name("observed_server.py")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was measured beside the truth, seconds."""
+
+    mode: str
+    truth_s: float
+    value_s: float
+    lo_s: float
+    hi_s: float
+    note: str
+
+    @property
+    def error_ms(self) -> float:
+        return abs(self.value_s - self.truth_s) * 1e3
+
+    @property
+    def held(self) -> bool:
+        return self.lo_s <= self.truth_s <= self.hi_s
+
+
+class Observed:
+    """The server process, and who waits for the stamps of which port."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.waiting: dict[int, asyncio.Future[list[int]]] = {}
+
+    async def outage(self, port: int, mode: str, duration_ms: float) -> list[int]:
+        assert self.process.stdin is not None
+        self.waiting[port] = asyncio.get_running_loop().create_future()
+        self.process.stdin.write(f"{port} {mode} {duration_ms}\n".encode())
+        async with asyncio.timeout(10):
+            return await self.waiting[port]
+
+    async def listen(self) -> None:
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            port, *stamps = map(int, line.split())
+            self.waiting.pop(port).set_result(stamps)
+
+
+async def trials(engine: ProbeEngine, observed: Observed, port: int, count: int) -> list[Trial]:
+    rng, name = random.Random(SEED + port % SERVICES), f"port {port}"
+    spec = {"url": f"http://127.0.0.1:{port}/"}
+    await engine.start("run", name, "http", spec, interval_ms=INTERVAL_MS, timeout_ms=100, stable_s=0.3)
+    done = []
+    for _ in range(count):
+        await asyncio.sleep(0.3 + rng.random() * 0.1)
+        mode, duration_ms = rng.choice(["kill", "freeze"]), rng.uniform(150, 600)
+        down_lo, down_hi, up_lo, up_hi = await observed.outage(port, mode, duration_ms)
+        answer = await engine.recovery("run", name, injected_lo_ns=down_lo, injected_hi_ns=down_hi, wait_s=10)
+        assert answer["recovered"], answer
+        truth_s = ((up_lo + up_hi) - (down_lo + down_hi)) / 2e9
+        done.append(Trial(mode, truth_s, answer["value_s"], answer["lo_s"], answer["hi_s"], answer["note"]))
+    return done
+
+
+async def measured() -> list[Trial]:
+    """All trials, several services at a time."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(SERVER), str(SERVICES), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    observed = Observed(process)
+    ports = [int(port) for port in (await process.stdout.readline()).split()]
+    listening = asyncio.create_task(observed.listen())
+    engine = ProbeEngine(sink=lambda *_: None)
+    counts = [TRIALS // SERVICES + (k < TRIALS % SERVICES) for k in range(SERVICES)]
+    try:
+        each = await asyncio.gather(*(trials(engine, observed, p, n) for p, n in zip(ports, counts, strict=True)))
+    finally:
+        await engine.close()
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+        await listening
+    return [trial for some in each for trial in some]
+
+
+@pytest.mark.timeout(110)
+async def test_measured_recovery_is_within_an_interval_of_the_truth_and_bounds_hold(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done = await measured()
+    with capsys.disabled():
+        print()
+        for mode in ("kill", "freeze"):
+            some = sorted(trial.error_ms for trial in done if trial.mode == mode)
+            widths = sorted((trial.hi_s - trial.lo_s) * 1e3 for trial in done if trial.mode == mode)
+            held = sum(trial.held for trial in done if trial.mode == mode)
+            print(
+                f"{mode}: {len(some)} outages; |value - truth| median {some[len(some) // 2]:.2f} ms, "
+                f"max {some[-1]:.2f} ms; bounds held the truth in {held}, median width {widths[len(widths) // 2]:.0f} ms"
+            )
+    assert len(done) == TRIALS
+    assert [trial for trial in done if not trial.held] == []
+    assert [trial for trial in done if trial.error_ms > INTERVAL_MS] == []
