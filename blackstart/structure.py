@@ -126,7 +126,7 @@ class _Experiment:
         """A call of one of our functions: its name and its arguments."""
         import blackstart.chaos as extension
 
-        names = sorted(set(extension.__all__) - {"discover"})
+        names = sorted(extension.__all__)
         if (function := provider.get("func")) not in names:
             yield self._at(f"{path}.func", f"there is no function {function!r}", f"it has {', '.join(names)}")
             return

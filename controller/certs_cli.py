@@ -26,10 +26,15 @@ def certs() -> None:
 @click.argument("directory", type=PATH)
 @click.option("--name", default="admin", help="Name of the first administrator.")
 def init(directory: Path, name: str) -> None:
-    """Makes DIRECTORY/ca, an authority, and DIRECTORY/admin, its first administrator's certificate."""
-    authority = Authority.create(directory / "ca")
+    """Makes DIRECTORY/pki/ca, an authority, and DIRECTORY/admin, its first administrator's certificate.
+
+    `blackstart-controller run --state DIRECTORY` finds both.
+    """
+    authority = Authority.create(directory / "pki" / "ca")
     _issue(authority, directory / "admin", name, "admin", ())
-    click.echo(f"authority      {directory / 'ca'} (keep ca-key.pem where the controller runs, and nowhere else)")
+    click.echo(
+        f"authority      {directory / 'pki' / 'ca'} (keep ca-key.pem where the controller runs, and nowhere else)"
+    )
     click.echo(f"administrator  {directory / 'admin'} (BLACKSTART_CERTS)")
 
 

@@ -20,7 +20,9 @@ Authority = Annotated[Path, typer.Option("--ca", metavar="DIR", help="Directory 
 
 @app.command()
 def init(
-    directory: Annotated[Path, typer.Argument(help="Made; gets ca/ and admin/.")],
+    directory: Annotated[
+        Path, typer.Argument(help="State directory of a controller to come; gets pki/ca/ and admin/.")
+    ],
     name: Annotated[str, typer.Option(help="Name of the first administrator.")] = "admin",
 ) -> None:
     """Make an authority and the certificate of its first administrator."""
