@@ -59,7 +59,8 @@ def latency(value_ms: float) -> str:
         return NONE
     if value_ms >= 10_000:
         return seconds(value_ms / 1000)
-    return f"{value_ms:.1f} ms" if value_ms < 100 else f"{value_ms:.0f} ms"
+    decimals = 2 if value_ms < 1 else 1 if value_ms < 100 else 0
+    return f"{value_ms:.{decimals}f} ms"
 
 
 def rate(interval_ms: float) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import jinja2
 
 from controller.report import format as fmt
-from controller.report.summary import NOT_TESTED, Row, outage_interval, overall, provenance, rows, verdict_of
+from controller.report.summary import NOT_TESTED, Row, outage_interval, overall, provenance, rows, took, verdict_of
 from controller.report.timeline import Chart, close_ups, run_chart
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals |= {
         "fmt": fmt, "marks": _MARKS, "ended_by": _ENDED_BY, "events_open_max": _EVENTS_OPEN_MAX,
-        "outage_interval": outage_interval, "provenance": provenance, "figure_origin": figure_origin,
+        "outage_interval": outage_interval, "provenance": provenance, "took": took, "figure_origin": figure_origin,
     }  # fmt: skip
     return environment
 

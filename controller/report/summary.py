@@ -124,6 +124,13 @@ def provenance(document: RunDocument, recovery: RecoveryEntry) -> str:
     return f"measured by probe {recovery.probe} on {recovery.agent_id}"
 
 
+def took(recovery: RecoveryEntry) -> str:
+    """The recovery time with its bounds, or why there is none: it never came, or nobody could tell."""
+    if recovery.recovery is not None:
+        return fmt.interval(recovery.recovery)
+    return "not measured" if recovery.result == "inconclusive" else "not recovered"
+
+
 def _row(document: RunDocument, injection: InjectionEntry | None, recovery: RecoveryEntry | None) -> Row:
     findings: list[Finding] = []
     findings += injection_findings(injection) if injection else ()
@@ -137,7 +144,7 @@ def _row(document: RunDocument, injection: InjectionEntry | None, recovery: Reco
         target=injection.targets if injection else (recovery.probe if recovery else fmt.NONE),
         receipt=_receipt(injection),
         outage=_outage(recovery),
-        recovery=_recovery(recovery),
+        recovery=took(recovery) if recovery else fmt.NONE,
         rto=_rto(recovery),
         verdict=verdict.value,
         residue=residue,
@@ -177,14 +184,6 @@ def _outage(recovery: RecoveryEntry | None) -> str:
         return "not over"
     total = Interval(sum(x.value for x in ended), sum(x.lo for x in ended), sum(x.hi for x in ended))
     return fmt.interval(total) + (f" in {len(ended)} spans" if len(ended) > 1 else "")
-
-
-def _recovery(recovery: RecoveryEntry | None) -> str:
-    if recovery is None:
-        return fmt.NONE
-    if recovery.recovery is not None:
-        return fmt.interval(recovery.recovery)
-    return "not measured" if recovery.result == "inconclusive" else "never"
 
 
 def _rto(recovery: RecoveryEntry | None) -> str:

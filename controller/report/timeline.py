@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from controller.report import format as fmt
+from controller.report import summary
 from controller.report.lane import Bounded, InjectionLane, ProbeLane, Scale, injected_at_ns, injection_lane, spans
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _chart(
     lines += [(lane.bar.x + lane.bar.width, "revert") for lane in injection_lanes if lane.bar and lane.ended]
     return Chart(
         title=title,
-        summary=_summary(injections, document, probes),
+        summary=_told(injections, document, probes),
         width=WIDTH,
         height=y + _AXIS_H,
         left=GUTTER,
@@ -167,10 +168,12 @@ def _bounded(entry: RecoveryEntry, at_ns: int, scale: Scale, y: float) -> Bounde
     took = entry.recovery
     rto_ns = at_ns + int(entry.rto_s * _NS) if entry.rto_s is not None else 0
     end_ns = at_ns + int(took.value * _NS) if took else scale.end_ns
+    if took is None and entry.result == "inconclusive":
+        end_ns = at_ns  # nothing is drawn that nobody has seen
     start_x, end_x = scale.x(at_ns), scale.x(end_ns)
     lo_x = scale.x(at_ns + int(took.lo * _NS)) if took else end_x
     hi_x = scale.x(at_ns + int(took.hi * _NS)) if took else end_x
-    label = fmt.interval(took) if took else "not recovered"
+    label = summary.took(entry)
     rto_x = scale.x(rto_ns) if rto_ns and scale.start_ns <= rto_ns <= scale.end_ns else None
     taken = max(hi_x, rto_x or 0.0)
     room = 7.0 * len(label)
@@ -188,7 +191,7 @@ def _of(recovery: RecoveryEntry, probe: ProbeEntry) -> bool:
     return (recovery.probe, recovery.agent_id) == (probe.name, probe.agent_id)
 
 
-def _summary(injections: Sequence[InjectionEntry], document: RunDocument, probes: Sequence[ProbeEntry]) -> str:
+def _told(injections: Sequence[InjectionEntry], document: RunDocument, probes: Sequence[ProbeEntry]) -> str:
     """What the drawing shows, as text."""
     names = {injection.name for injection in injections}
     parts = [f"{entry.name}: {entry.fault}, {fmt.plural(len(entry.effects), 'effect')}" for entry in injections]

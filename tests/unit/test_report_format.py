@@ -51,6 +51,7 @@ def test_printed_bounds_hold_the_exact_ones(lo: float, width: float):
         (fmt.objective(60.0), "60 s"),
         (fmt.objective(0.5), "0.5 s"),
         (fmt.latency(11.83), "11.8 ms"),
+        (fmt.latency(0.04), "0.04 ms"),
         (fmt.latency(1000.4), "1000 ms"),
         (fmt.latency(30_000), "30.0 s"),
         (fmt.latency(math.nan), "—"),
