@@ -58,7 +58,7 @@ class Gameday:
                 return
 
     def _can(self, step: plans.Step) -> bool:
-        missing = "; ".join(self.have[need] for need in step.needs if self.have.get(need))
+        missing = "; ".join(dict.fromkeys(self.have[need] for need in step.needs if self.have.get(need)))
         if missing:
             self.not_tested.append(pb.NotTested(title=step.title, source=step.experiment.name, missing=missing))
             self.console.print(Text.assemble(("not tested  ", "yellow"), f"{step.title}: {missing}"), soft_wrap=True)
@@ -168,7 +168,7 @@ def _started(folder: Path, console: Console, *, use: bool) -> Iterator[Client]:
         except KeyboardInterrupt as error:
             raise BlackstartError("interrupted while starting; nothing was injected") from error
         status.stop()
-        where = "three nodes in network namespaces" if use else "one node on loopback"
+        where = "three nodes in network namespaces" if use else "two agents on loopback"
         console.print(f"controller, agents and farm are up: {where}")
         yield held.enter_context(Client(stack.settings))
 
@@ -179,9 +179,10 @@ def _on_loopback(folder: Path, held: ExitStack, status: Any) -> Stack:
     status.update("starting the farm: two encode workers and an origin")
     farm = stack.farm("127.0.0.1", ports, "workers,origin")
     stack.controller("127.0.0.1:0")
-    status.update("starting the agent")
-    stack.agent("node", {"role": "encode", "site": "local"})
-    stack.await_agents(1)
+    status.update("starting the agents")
+    for role in ("encode", "edge"):
+        stack.agent(role, {"role": role, "site": "local"})
+    stack.await_agents(2)
     status.update("waiting for the farm's first segments")
     stack.await_farm(farm)
     return stack
@@ -203,6 +204,6 @@ def _in_namespaces(folder: Path, held: ExitStack, status: Any) -> Stack:
         stack.agent(name, {"role": name}, host)
     stack.await_agents(3)
     status.update("waiting for the farm's first segments")
-    stack.await_farm(workers)
-    stack.await_farm(origin)
+    stack.await_farm(workers, "workers")
+    stack.await_farm(origin, "origin")
     return stack

@@ -119,9 +119,9 @@ class Stack:
                 "--port-base", str(port_base), "--roles", roles]  # fmt: skip
         return self._start(f"farm ({roles})", argv, host=host)
 
-    def await_farm(self, member: Member) -> None:
-        """Returns once the farm serves its first segments."""
-        ready = self.state / "farm" / "ready"
+    def await_farm(self, member: Member, role: str = "") -> None:
+        """Returns once the farm, or the *role* that its host runs, serves its first segments."""
+        ready = self.state / "farm" / (f"ready-{role}" if role else "ready")
         wait_for(ready.exists, member, _READY_S)
 
     def await_agents(self, count: int) -> None:
@@ -177,7 +177,7 @@ def free_ports(count: int) -> int:
 
 
 def up(*, state: Path, address: str | None, farm: bool) -> int:
-    """`blackstart up`: a controller and an agent (and the farm) until Ctrl-C."""
+    """`blackstart up`: a controller and two agents (and the farm) until Ctrl-C."""
     stopped = threading.Event()
     ports = free_ports(3)
     variables = farm_variables(state, "127.0.0.1", "127.0.0.1", ports) if farm else {}
@@ -185,11 +185,12 @@ def up(*, state: Path, address: str | None, farm: bool) -> int:
         try:
             started = stack.farm("127.0.0.1", ports, "workers,origin") if farm else None
             settings = stack.controller(address or "127.0.0.1:0")
-            stack.agent("local", {"role": "encode", "site": "local"})
-            stack.await_agents(1)
+            for role in ("encode", "edge"):
+                stack.agent(role, {"role": role, "site": "local"})
+            stack.await_agents(2)
             if started:
                 stack.await_farm(started)
-            print(f"controller {settings.controller}, agent local, state {stack.state}")
+            print(f"controller {settings.controller}, agents encode and edge, state {stack.state}")
             if farm:
                 print(f"farm: http://{variables['BLACKSTART_FARM_ORIGIN']}/ in {variables['BLACKSTART_FARM']}")
             print(

@@ -1,7 +1,7 @@
 """Self-chaos: SIGKILL of the agent, the guardian, or both, at every step of the contract and at random instants.
 
 `python -m tests.chaos.campaign [--trials N] [--seed S] [--out docs/undo.md]`. Every trial has a target of its own, puts
-a real fault in force, kills, and then watches from outside: when is the effect gone, and is the state exactly as before?
+a real fault in force, kills, and then watches from outside: when is the effect gone, is the state exactly as before?
 Then the agent's next start must find nothing left to end. Exit code 1 if any effect outlives its deadline by more than
 0.5 s or leaves a residue.
 """
@@ -9,6 +9,7 @@ Then the agent's next start must find nothing left to end. Exit code 1 if any ef
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -132,7 +133,8 @@ class Subject:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        self._input.close()
+        with contextlib.suppress(BrokenPipeError):  # an answer that it did not live to read
+            self._input.close()
         self._output.close()
 
 
@@ -148,18 +150,18 @@ def attempt(trial: Trial) -> Outcome:
                 subject.run_to(trial.step)
             else:
                 subject.run_to("arm")
-                time.sleep(trial.after_s)
+            gone_ns = _watch(made, kind, before, trial.after_s)
             killed_s = time.monotonic()
             _kill(trial.killed, subject)
             if trial.killed == "guardian":
                 subject.answer()
                 subject.run_to("ended" if trial.step != "ended" else "")
-            gone_ns = _gone(made, kind, before)
-            late_s = (gone_ns - subject.deadline_ns) / 1e9 if subject.deadline_ns else None
+            gone_ns = _gone(made, kind, before) or gone_ns
+            late_s = (gone_ns - subject.deadline_ns) / 1e9 if subject.deadline_ns and gone_ns else None
         finally:
             subject.close()
         residue = [*_audit(made, kind, before), *_next_start(Path(folder), made)]
-        return Outcome(trial, gone_ns / 1e9 - killed_s, late_s, tuple(residue))
+        return Outcome(trial, max(0.0, gone_ns / 1e9 - killed_s), late_s, tuple(residue))
 
 
 def _kill(which: str, subject: Subject) -> None:
@@ -177,12 +179,29 @@ def _comparable(print_: dict[str, Any], kind: str) -> dict[str, Any]:
     return {key: value for key, value in print_.items() if not (kind == "process.kill" and key == "alive")}
 
 
-def _gone(made: cases.Case, kind: str, before: dict[str, Any]) -> int:
-    """The instant at which the state is as before; now, if it does not come back."""
-    give_up = time.monotonic() + _GIVE_UP_S
-    while _comparable(made.fingerprint(), kind) != _comparable(before, kind) and time.monotonic() < give_up:
+def _changed(made: cases.Case, kind: str, before: dict[str, Any]) -> bool:
+    return _comparable(made.fingerprint(), kind) != _comparable(before, kind)
+
+
+def _watch(made: cases.Case, kind: str, before: dict[str, Any], for_s: float) -> int:
+    """Looks on for a while; the first instant of the state as before that followed a changed one, 0 if none did."""
+    until, changed, back_ns = time.monotonic() + for_s, False, 0
+    while time.monotonic() < until:
+        now_changed = _changed(made, kind, before)
+        if changed and not now_changed:
+            back_ns = time.monotonic_ns()
+        changed = now_changed
         time.sleep(0.01)
-    return time.monotonic_ns()
+    return 0 if changed else back_ns
+
+
+def _gone(made: cases.Case, kind: str, before: dict[str, Any]) -> int:
+    """The instant at which the state is as before again; 0 if it is so already. Gives up after 10 s: then it is now."""
+    give_up, waited = time.monotonic() + _GIVE_UP_S, False
+    while _changed(made, kind, before) and time.monotonic() < give_up:
+        waited = True
+        time.sleep(0.01)
+    return time.monotonic_ns() if waited else 0
 
 
 def _audit(made: cases.Case, kind: str, before: dict[str, Any]) -> list[str]:
@@ -214,7 +233,8 @@ def report(outcomes: list[Outcome], seed: int) -> str:
         "# Undo, proven", "",
         f"Written by `make chaos` on {datetime.now(UTC):%Y-%m-%d}: {len(outcomes)} SIGKILLs, seed {seed}, every step",
         "of the contract and random instants in turn. *Undo* is from the kill to the exact state of before; *late* is",
-        f"against the effect's deadline ({_DURATION_S:g} s after its order; bound +{BOUND_S:g} s), negative when it ended before it.", "",
+        f"against the effect's deadline ({_DURATION_S:g} s; bound +{BOUND_S:g} s), negative when it ended before.",
+        "",
         "| fault | killed | trials | undo, worst | late, worst | residue |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for (variant, killed), rows in sorted(groups.items()):

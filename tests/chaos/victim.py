@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agent import effect, undo
+from agent import effect, log, undo
 from agent.guardian import Guardian
 from agent.journal import Journal
 from agent.policy import Policy
@@ -76,6 +76,7 @@ def gated(effects: effect.Effects, guardian: Guardian) -> None:
 
 async def main() -> None:
     state, kind, spec, duration_s = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4])
+    log.configure("error", "victim")  # to standard error: standard output is for the gates
     guardian = Guardian(state)
     guardian.start()
     done = asyncio.Event()
