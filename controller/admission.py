@@ -95,8 +95,8 @@ class Admission:
             same = (held.agent_id, held.fault) == (one.agent_id, one.fault)
             if same and overlaps(held.resource, one.resource):
                 raise RefusedError(
-                    f"conflict: {one.fault} on {one.agent_id} ({one.resource}) overlaps injection {held.injection!r} of "
-                    f"run {held.run_id} ({held.resource}), which is in force; revert that first"
+                    f"conflict: {one.fault} on {one.agent_id} ({one.resource}) overlaps "
+                    f"injection {held.injection!r} of run {held.run_id} ({held.resource}), which is in force; revert that first"
                 )
 
     def release(self, *, run_id: str, injection: str = "", agent_id: str = "", resource: str = "") -> int:
@@ -114,7 +114,7 @@ class Admission:
 
 
 def overlaps(one: str, other: str) -> bool:
-    """Whether two resources ("network:4026531840:10.0.0.2") share something: equal, or one holds the other by its parts."""
+    """Whether two resources ("network:4026531840:10.0.0.2") share something: equal, or one is a part of the other."""
     first, second = one.split(":"), other.split(":")
     shorter = min(len(first), len(second))
     return first[:shorter] == second[:shorter]

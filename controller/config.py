@@ -1,11 +1,11 @@
-"""Settings of the controller: flags, then environment (`BLACKSTART_CONTROLLER_LEASE_S`), then the YAML file, then defaults.
+"""Settings of the controller: flags, then environment (`BLACKSTART_CONTROLLER_LEASE_S`), then YAML file, then defaults.
 
 Nested settings use two underscores: `BLACKSTART_CONTROLLER_BUDGET__TARGETS_MAX=5`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
+from pathlib import Path
 from typing import Any, Final
 
 import yaml

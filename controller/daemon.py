@@ -1,5 +1,4 @@
-"""The composition root: the only module of the controller that knows which parts are used, and in which order they
-are opened and closed."""
+"""The composition root: which parts are used, and in which order they are opened and closed, only this module knows."""
 
 from __future__ import annotations
 
@@ -191,7 +190,7 @@ async def _watch_over(settings: Settings, parts: Parts, state: home.Home, hosts:
                 if state.renew_if_due(hosts):
                     log.info("the controller's certificate was renewed")
         except BlackstartError as error:
-            log.error("housekeeping failed, tried again", error=str(error))
+            log.error("housekeeping failed, tried again", error=str(error))  # noqa: TRY400 - its sentence is enough
 
 
 def _say_ready(addresses: Addresses, metrics_address: str) -> None:

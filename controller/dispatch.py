@@ -84,10 +84,10 @@ class Dispatch:
         return _body(agent_id, kind, result)
 
     async def order_all(
-        self, agent_ids: Iterable[str], kind: str, arguments: Json | Mapping[str, Json], *, run_id: str = "",
+        self, agent_ids: Iterable[str], kind: str, arguments: Json, *, run_id: str = "",
         actor: str = "", timeout_s: float = 30.0, together: bool = False,
     ) -> dict[str, Json | BlackstartError]:  # fmt: skip
-        """The same order to several agents at once; by agent, its body or its error. *together*: with a common start."""
+        """The same order to several agents at once; by agent, its body or its error. *together*: they start as one."""
         agents = sorted(set(agent_ids))
         start_ns = time.monotonic_ns() + int(LEAD_S * 1e9) if together and len(agents) > 1 else 0
         answers = await asyncio.gather(
@@ -122,7 +122,7 @@ class Dispatch:
         return len(waiting)
 
     def _make(
-        self, agent_id: str, kind: str, arguments: Json | Mapping[str, Json], run_id: str, actor: str,
+        self, agent_id: str, kind: str, arguments: Json, run_id: str, actor: str,
         timeout_s: float, not_before_ns: int,
     ) -> _Pending:  # fmt: skip
         member = self._fleet.member(agent_id)

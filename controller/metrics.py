@@ -110,7 +110,7 @@ def serve(figures: Figures, host: str, port: int, certs: Path) -> MetricsPort:
     socket = server.socket
     assert isinstance(socket, ssl.SSLSocket)
     socket.context.minimum_version = ssl.TLSVersion.TLSv1_3
-    socket.do_handshake_on_connect = False  # on the request's own thread: a silent client holds up no other
+    socket.do_handshake_on_connect = False  # type: ignore[attr-defined]  # on the request's own thread: a silent client holds up no other
     return MetricsPort(server, thread, f"{host}:{server.server_port}")
 
 

@@ -62,7 +62,7 @@ class Terms:
     lease_s: float
 
 
-class AgentLink(rpc.AgentLinkServicer):  # type: ignore[misc]
+class AgentLink(rpc.AgentLinkServicer):
     """See the module."""
 
     def __init__(
@@ -112,7 +112,7 @@ class AgentLink(rpc.AgentLinkServicer):  # type: ignore[misc]
                 lease_s=terms.lease_s,
                 acknowledged=acknowledged,
                 stopped=self._admission.stop_reason is not None,
-            )  # fmt: skip
+            )
         )
 
     async def _read(self, member: Member, link: StreamLink, messages: AsyncIterator[pb.AgentMessage]) -> None:
@@ -132,7 +132,7 @@ class AgentLink(rpc.AgentLinkServicer):  # type: ignore[misc]
             link.close(str(error))
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever broke, the agent must learn it and come again
             link.error = TransientError(f"the stream broke: {type(error).__name__}: {error}")
             self._log.exception("stream broke", agent=member.id)
             link.close(str(error))

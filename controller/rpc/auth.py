@@ -53,7 +53,7 @@ ENROLMENT: Final = "/blackstart.v1.Enrolment/Enrol"
 caller: ContextVar[Identity] = ContextVar("caller")
 
 
-class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class Gate(grpc.aio.ServerInterceptor):
     """The interceptor of the main port; *enrolment* True for the port of its own, where nobody has a certificate."""
 
     def __init__(self, audit: Audit, *, enrolment: bool = False) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-class DriverCalls(rpc.OperatorServicer):  # type: ignore[misc]
+class DriverCalls(rpc.OperatorServicer):
     """A part of `controller.rpc.operator.Operator`."""
 
     _machine: Machine

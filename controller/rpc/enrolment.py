@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from controller.store.base import Store
 
 
-class Enrolment(rpc.EnrolmentServicer):  # type: ignore[misc]
+class Enrolment(rpc.EnrolmentServicer):
     """See the module."""
 
     def __init__(self, store: Store, authority: Authority) -> None:

@@ -44,6 +44,7 @@ async def end_on_agents(reach: Reach, run: RunRecord, touched: Collection[str], 
 
 async def _take(reach: Reach, run_id: str, agent: str, answer: Json) -> None:
     residue = list(answer.get("residue", ()))
+    await reach.store.put(run_id, "residue", agent, {"residue": residue, "attempts": answer.get("attempts", {})})
     await reach.keep_clock(run_id, agent)
     for effect in answer.get("effects", ()):
         await reach.update_effect(run_id, agent, effect)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 RANGE: Final = "write {type: range, range: [0.99, 1.0]}"
+TARGET: Final = "name the entry to look at: {type: range, target: value_s, range: [0, 60]}"
 _NUMBERS: Final = ("observe", "steady")  # functions that answer a number
 
 
@@ -29,7 +30,11 @@ def check_tolerance(probe: Json, path: str, *, external: bool) -> Iterator[Probl
     tolerance = probe["tolerance"]
     provider = probe.get("provider") if isinstance(probe.get("provider"), dict) else {}
     assert isinstance(provider, dict)
-    number = provider.get("module") == signature.MODULE and provider.get("func") in _NUMBERS
+    ours = provider.get("module") == signature.MODULE
+    number = ours and provider.get("func") in _NUMBERS
+    if ours and not number and isinstance(tolerance, list | dict) and not _targeted(tolerance):
+        yield Problem(where, "the probe answers a mapping, which raises here, and all rollbacks are lost", TARGET)
+        return
     if isinstance(tolerance, float):
         yield Problem(where, f"a float such as {tolerance} matches only itself", RANGE)
     elif isinstance(tolerance, dict):
@@ -79,6 +84,10 @@ def _list(tolerance: list[Any], where: str, *, number: bool) -> Iterator[Problem
         yield Problem(where, "a measured number is never equal to one of a list", RANGE)
     elif len(tolerance) == 2:
         yield Problem(where, "two entries are taken as bounds and raise on another type", "add a third, or use a regex")
+
+
+def _targeted(tolerance: list[Any] | Json) -> bool:
+    return isinstance(tolerance, dict) and (bool(tolerance.get("target")) or tolerance.get("type") == "jsonpath")
 
 
 def _is_number(value: object) -> bool:

@@ -62,9 +62,9 @@ class Series:
         return self.code.count(Code.OVERRUN)
 
     def latencies_ns(self) -> Iterator[int]:
-        """Of the attempts that measured something, from the due time."""
+        """Of the successes, from the due time: a refusal is quick and says nothing of latency; failures are counted."""
         for due, done, code in zip(self.due_ns, self.done_ns, self.code, strict=True):
-            if code not in NO_DATA:
+            if code == Code.OK:
                 yield done - due
 
     def timeline(self) -> Iterator[tuple[int, int]]:
