@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BASELINE_MAX: Final = 1_000  # successes before the injection that say what a healthy latency is
 UNBOUNDED_NS: Final = 2**62
+LATE_NS: Final = 2_000_000  # an attempt started later than this was held up by its own node
+SHORTEST_NS: Final = 10_000_000  # no healthy bound is taken below twice this: stops of the node up to it go unseen
 
 
 class Code(IntEnum):
@@ -66,7 +68,7 @@ class Healthy:
     """Latency, start to completion, of the service before the injection (section 3).
 
     *typical_ns* is the median, *quick_ns* the 95th percentile and an interval at least: what takes longer hung.
-    *bound_ns* is what a service that is up takes at most: twice the longest seen, and two intervals at least.
+    *bound_ns* is what a service that is up takes at most: twice the longest seen, two intervals at least.
     """
 
     typical_ns: int
@@ -109,7 +111,7 @@ def healthy(attempts: Attempts, before_ns: int) -> Healthy:
         return Healthy(0, attempts.interval_ns, UNBOUNDED_NS)
     used.sort()
     quick_ns = max(used[len(used) * 19 // 20], attempts.interval_ns)
-    return Healthy(used[len(used) // 2], quick_ns, 2 * max(used[-1], attempts.interval_ns))
+    return Healthy(used[len(used) // 2], quick_ns, 2 * max(used[-1], attempts.interval_ns, SHORTEST_NS))
 
 
 def outages(attempts: Attempts, usual: Healthy) -> list[Span]:
@@ -128,15 +130,27 @@ def outages(attempts: Attempts, usual: Healthy) -> list[Span]:
                 spans.append(_span(attempts, usual, earliest, (first, last), (bad_lo_ns, bad_hi_ns)))
                 first = -1
         elif code in FAILED:
-            bad_by_ns = attempts.done_ns[k]
-            if code == Code.TIMEOUT:
-                bad_by_ns = min(bad_by_ns, attempts.start_ns[k] + usual.bound_ns)
+            bad_by_ns = _hung_by(attempts, usual, k) if code == Code.TIMEOUT else attempts.done_ns[k]
             if first < 0:
                 first, bad_lo_ns, bad_hi_ns = k, bad_by_ns, bad_by_ns
             last, bad_lo_ns, bad_hi_ns = k, min(bad_lo_ns, bad_by_ns), max(bad_hi_ns, bad_by_ns)
     if first >= 0:
         spans.append(_span(attempts, usual, earliest, (first, last), (bad_lo_ns, bad_hi_ns)))
     return spans
+
+
+def _hung_by(attempts: Attempts, usual: Healthy, k: int) -> int:
+    """The latest instant at which the service can have gone bad for attempt *k*, which timed out.
+
+    The healthy bound after its start; later by as much as the probe itself ran late, which later starts tell.
+    """
+    by_ns, done_ns = attempts.start_ns[k] + usual.bound_ns, attempts.done_ns[k]
+    after = k + 1
+    while by_ns < done_ns and after < len(attempts.code) and attempts.due_ns[after] <= by_ns:
+        late_ns = attempts.start_ns[after] - attempts.due_ns[after]
+        by_ns += late_ns if late_ns > LATE_NS else 0
+        after += 1
+    return min(by_ns, done_ns)
 
 
 def earliest_done(attempts: Attempts) -> list[int]:

@@ -9,6 +9,7 @@ from asyncio.subprocess import DEVNULL, Process
 from typing import ClassVar
 
 from agent.probes.base import ProbeSpec
+from agent.probes.limit import Limit
 from protos.recovery import Code
 
 
@@ -43,7 +44,7 @@ class CommandProbe:
         except OSError:
             return Code.ERROR
         try:
-            async with asyncio.timeout(timeout_s):
+            async with Limit(timeout_s):
                 return Code.OK if await child.wait() == 0 else Code.BAD
         except TimeoutError:
             return Code.TIMEOUT

@@ -6,7 +6,6 @@ Source: RFC 9112 (framing of messages).
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from typing import ClassVar, Final
 from urllib.parse import SplitResult, urlsplit
@@ -15,6 +14,7 @@ import msgspec
 
 from agent.probes.base import ProbeSpec, code_of
 from agent.probes.endpoint import Endpoint, Stream
+from agent.probes.limit import Limit
 from agent.probes.message import MalformedError, ResponseReader
 from protos.recovery import Code
 
@@ -76,7 +76,7 @@ class HttpProbe:
 
     async def attempt(self, timeout_s: float) -> Code:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with Limit(timeout_s):
                 return await self._ask()
         except (MalformedError, ssl.SSLError):
             return Code.BAD

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from agent.probes.base import Probe
+from agent.probes.limit import STALLS
 from agent.probes.record import Record
 from protos.recovery import Code
 
@@ -52,6 +53,8 @@ class OpenLoop:
 
     def _wake(self) -> None:
         now_ns = self._clock_ns()
+        now_s = self._loop.time()
+        STALLS.note(now_s - (now_ns - self._due_ns) / 1e9, now_s)
         while self._due_ns <= now_ns + EARLY_NS:
             self._begin(self._due_ns, now_ns)
             self._due_ns += self._record.interval_ns

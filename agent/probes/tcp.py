@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import ClassVar
 
 from agent.probes.base import ProbeSpec, code_of
 from agent.probes.endpoint import Endpoint
+from agent.probes.limit import Limit
 from protos.recovery import Code
 
 
@@ -43,7 +43,7 @@ class TcpProbe:
 
     async def attempt(self, timeout_s: float) -> Code:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with Limit(timeout_s):
                 return await self._ask()
         except OSError as error:
             return code_of(error)

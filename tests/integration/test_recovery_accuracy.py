@@ -16,6 +16,7 @@ SEED = 20_261_123
 TRIALS = 100
 SERVICES = 6
 INTERVAL_MS = 10
+TIMEOUT_MS = 200  # below the freezes, above what a busy machine makes a healthy answer wait
 SERVER = Path(__file__).with_name("observed_server.py")
 
 
@@ -63,11 +64,11 @@ class Observed:
 async def trials(engine: ProbeEngine, observed: Observed, port: int, count: int) -> list[Trial]:
     rng, name = random.Random(SEED + port % SERVICES), f"port {port}"
     spec = {"url": f"http://127.0.0.1:{port}/"}
-    await engine.start("run", name, "http", spec, interval_ms=INTERVAL_MS, timeout_ms=100, stable_s=0.3)
+    await engine.start("run", name, "http", spec, interval_ms=INTERVAL_MS, timeout_ms=TIMEOUT_MS, stable_s=0.3)
     done = []
     for _ in range(count):
         await asyncio.sleep(0.3 + rng.random() * 0.1)
-        mode, duration_ms = rng.choice(["kill", "freeze"]), rng.uniform(150, 600)
+        mode, duration_ms = rng.choice([("kill", rng.uniform(150, 600)), ("freeze", rng.uniform(300, 600))])
         down_lo, down_hi, up_lo, up_hi = await observed.outage(port, mode, duration_ms)
         answer = await engine.recovery("run", name, injected_lo_ns=down_lo, injected_hi_ns=down_hi, wait_s=10)
         assert answer["recovered"], answer
@@ -111,7 +112,7 @@ async def test_measured_recovery_is_within_an_interval_of_the_truth_and_bounds_h
             held = sum(trial.held for trial in done if trial.mode == mode)
             print(
                 f"{mode}: {len(some)} outages; |value - truth| median {some[len(some) // 2]:.2f} ms, "
-                f"max {some[-1]:.2f} ms; bounds held the truth in {held}, median width {widths[len(widths) // 2]:.0f} ms"
+                f"max {some[-1]:.2f} ms; bounds held the truth in {held}, width {widths[len(widths) // 2]:.0f} ms"
             )
     assert len(done) == TRIALS
     assert [trial for trial in done if not trial.held] == []

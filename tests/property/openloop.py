@@ -43,6 +43,7 @@ class World:
     dropped_fraction: float
     end_ns: int
     seed: int
+    stalls: list[tuple[int, int]] = field(default_factory=list)  # the probe's own node stood still
     hits: dict[int, tuple[int, Down]] = field(default_factory=dict)  # index of a failure: bad instant and its outage
     blind: list[int] = field(default_factory=list)  # due times of attempts without data
 
@@ -52,7 +53,7 @@ class World:
         rows: list[tuple[int, int, int, int]] = []
         started_ns, flying, skip = 0, [], 0
         for due_ns in range(rng.randrange(self.interval_ns), self.end_ns, self.interval_ns):
-            started_ns = max(started_ns, due_ns + rng.randint(0, self.lag_max_ns))
+            started_ns = self._awake(max(started_ns, due_ns + rng.randint(0, self.lag_max_ns)))
             flying = [done_ns for done_ns in flying if done_ns > started_ns]
             if len(flying) >= self.in_flight_max:
                 row, hit = (due_ns, started_ns, started_ns, Code.OVERRUN), None
@@ -60,6 +61,7 @@ class World:
                 row, hit = (due_ns, started_ns, started_ns, Code.ERROR), None
             else:
                 done_ns, code, hit = self._attempt(started_ns, rng)
+                done_ns = self._awake(done_ns)
                 flying.append(done_ns)
                 row = (due_ns, started_ns, done_ns, code)
             skip = rng.randint(1, 4) if rng.random() < self.dropped_fraction else max(0, skip - 1)
@@ -73,14 +75,20 @@ class World:
         columns = (array("q", due), array("q", start), array("q", done), array("B", code))
         return Attempts(*columns, interval_ns=self.interval_ns)
 
+    def _awake(self, at_ns: int) -> int:
+        """When the probe does what it would have done at *at_ns*."""
+        return next((end_ns for start_ns, end_ns in self.stalls if start_ns <= at_ns < end_ns), at_ns)
+
     def _down_in(self, from_ns: int, to_ns: int) -> Down | None:
         return next((down for down in self.downs if down.start_ns <= to_ns and from_ns < down.end_ns), None)
 
     def _attempt(self, started_ns: int, rng: random.Random) -> tuple[int, Code, tuple[int, Down] | None]:
         """Completion, code, and for what went wrong the instant at which the service was bad for it."""
         latency_ns = rng.randint(1, self.latency_max_ns)
-        arrived_ns = started_ns + rng.randint(0, latency_ns)
-        expires_ns, hit = started_ns + self.timeout_ns, None
+        sent_ns = started_ns + rng.randint(0, latency_ns)
+        arrived_ns = self._awake(sent_ns)
+        expires_ns, hit = started_ns + self.timeout_ns + (arrived_ns - sent_ns), None
+        started_ns += arrived_ns - sent_ns
         down = self._down_in(arrived_ns, started_ns + latency_ns)
         if down is None:
             return started_ns + latency_ns, Code.OK, None
