@@ -23,7 +23,7 @@ _AUDIO_BPS: Final = 64_000
 _BEGIN_S: Final = 1  # time of the first picture: the encoder's priming makes the sound begin before it, never below 0
 _MOVFLAGS: Final = (
     "frag_keyframe+empty_moov+default_base_moof"
-    "+frag_discont"  # the first fragment keeps its times; else sound and picture both begin at 0, and later fragments move
+    "+frag_discont"  # the first fragment keeps its times; else it begins at 0 and the later ones are off by the priming
 )
 
 

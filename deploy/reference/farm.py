@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import signal
 import sys
 from pathlib import Path
@@ -71,9 +72,9 @@ def _settings(given: argparse.Namespace) -> Settings:
         raise InputError(f"--roles {given.roles}: give workers, origin or workers,origin")
     if given.workers < 1 or not 1 <= given.port_base <= 65535 - given.workers:
         raise InputError(f"--workers {given.workers} --port-base {given.port_base}: ports end at 65535")
-    heights = [int(text) for text in given.ladder.split(",") if text.isdigit() and int(text) >= 32]
-    if len(heights) != len(given.ladder.split(",")) or len(set(heights)) != len(heights):
-        raise InputError(f"--ladder {given.ladder}: give different heights of at least 32, for example 360,180")
+    heights = [int(text) for text in given.ladder.split(",") if re.fullmatch(r"[0-9]{1,4}", text)]
+    if len(set(heights)) != given.ladder.count(",") + 1 or not all(32 <= height <= 4320 for height in heights):
+        raise InputError(f"--ladder {given.ladder}: give different heights from 32 to 4320, for example 360,180")
     clips = resolve(given.input, given.cache) if "workers" in roles else Clips((), "the workers know", 16, 9, 25)
     fps = given.fps or min(30, max(1, round(clips.fps)))
     frames = round(given.segment_s * fps) if math.isfinite(given.segment_s) else 0
