@@ -2,7 +2,8 @@
 
 When the node's processors are saturated, which is one of the faults, the agent runs late too: an answer may lie in the
 socket while the timer fires. So time during which the event loop stood still is added to the limit.
-Invariant: `TimeoutError` means that the service had the whole limit while the agent was awake to see its answer.
+Invariant: after a stall the loop looks at the sockets before any limit expires. Stalls are known as far as timers came
+due in them: the schedule of the probes is such a timer, at every interval.
 Source: docs/measuring-recovery.md, section 6.
 """
 
@@ -25,6 +26,8 @@ class StallMeter:
 
     def note(self, due_s: float, now_s: float) -> None:
         """A timer due at *due_s* ran at *now_s*, on the loop's clock."""
+        if now_s < self._counted_until_s:
+            self._counted_until_s = 0.0  # another loop, with another clock
         if now_s - due_s > LATE_S:
             self.total_s += max(0.0, now_s - max(due_s, self._counted_until_s))
             self._counted_until_s = now_s
