@@ -11,6 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -24,8 +25,18 @@ from protos import blackstart_agent_pb2 as pb
 from protos.blackstart_agent_pb2_grpc import AgentLinkStub
 
 _BACKOFF_S: Final = (0.2, 15.0)  # first and longest upper bound of the pause between two attempts
-_WINDOW: Final = 2000  # messages sent ahead of their acknowledgement
 _LEASE_S: Final = 15.0  # until a controller says otherwise
+
+
+@dataclass(slots=True)
+class _Position:
+    """How far one stream has sent the spool; -1 until its Welcome has come.
+
+    Each stream has its own: gRPC may go on reading the messages of a stream that is broken already.
+    """
+
+    sequence: int = -1
+
 
 ChannelMaker = Callable[[], Awaitable[grpc.aio.Channel]]
 
@@ -43,7 +54,7 @@ class Session:
         self._heard_s = time.monotonic()
         self._lease_s, self._heartbeat_s = _LEASE_S, 2.0
         self._lost = False
-        self._sent = 0
+        self._position = _Position()
         self._last = pb.Heartbeat()
         self.connected = False
         self._log = structlog.get_logger("agent.session")
@@ -88,32 +99,30 @@ class Session:
     async def _once(self) -> None:
         async with await self._link() as channel:
             stub = AgentLinkStub(channel)
-            stream = stub.Connect(self._outgoing())
+            self._position = _Position()
+            stream = stub.Connect(self._outgoing(self._position))
             async for message in stream:
                 self._heard_s, self._lost = time.monotonic(), False
                 await self._receive(message)
 
-    async def _outgoing(self) -> AsyncIterator[pb.AgentMessage]:
+    async def _outgoing(self, position: _Position) -> AsyncIterator[pb.AgentMessage]:
         """Hello, then the spool in order, then heartbeats between."""
         hello = self._hello()
         hello.spool_id = self._spool.id
         hello.effects_json = msgspec.json.encode(self._effects.in_force())
-        self._sent = -1  # nothing until the Welcome says where to go on
         yield pb.AgentMessage(hello=hello)
         beat_s = time.monotonic()
         while True:
-            if self._sent >= 0:
-                for sequence, payload in self._spool.after(self._sent):
-                    if self._sent < 0:
-                        break
-                    self._sent = sequence
+            if position.sequence >= 0:
+                for sequence, payload in self._spool.after(position.sequence):
+                    position.sequence = sequence
                     message = pb.AgentMessage.FromString(payload)
                     message.sequence = sequence
                     yield message
             if time.monotonic() >= beat_s:
                 yield pb.AgentMessage(heartbeat=self._heartbeat())
                 beat_s = time.monotonic() + self._heartbeat_s
-            if self._sent < 0 or not self._spool.after(self._sent, 1):
+            if position.sequence < 0 or not self._spool.after(position.sequence, 1):
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), max(0.01, beat_s - time.monotonic()))
@@ -152,7 +161,7 @@ class Session:
         self._spool.acknowledge(welcome.acknowledged)
         self._lease_s = welcome.lease_s or _LEASE_S
         self._heartbeat_s = welcome.heartbeat_s or self._heartbeat_s
-        self._sent = welcome.acknowledged
+        self._position.sequence = welcome.acknowledged
         self.connected = True
         self._wake.set()
         if welcome.stopped and not self._effects.stopped:

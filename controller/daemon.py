@@ -154,7 +154,7 @@ def _server(state: home.Home, gate: Gate, host: str, port: int, *, require_clien
 def _register(server: grpc.aio.Server, parts: Parts, operator: Operator, store: Store, state: home.Home) -> None:
     link = AgentLink(
         parts.terms, store, parts.reach.fleet, parts.reach.dispatch, parts.ingest, parts.reach.admission,
-        lambda: state.authority,
+        lambda: state.authority, parts.machine.on_hello,
     )  # fmt: skip
     agent_rpc.add_AgentLinkServicer_to_server(link, server)
     operator_rpc.add_OperatorServicer_to_server(operator, server)

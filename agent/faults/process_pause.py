@@ -16,7 +16,7 @@ from agent.faults.base import Effect, Injected, Receipt, Undo
 from agent.system import proc, process
 from agent.system.holder import Holder, release
 from agent.system.privilege import may_trace, tracer
-from protos.error import Problem, SpecError
+from protos.error import RefusedError
 
 _STILL_S = 0.05  # five clock ticks: a process that runs gains at least one
 
@@ -42,9 +42,6 @@ class ProcessPause:
         effects = []
         for root in target.resolve(spec):
             members = proc.tree(root) if spec.tree else [root]
-            if stopped := [one for one in members if proc.is_stopped(one)]:
-                named = target.describe(stopped, len(stopped))
-                raise SpecError(Problem("spec", f"already stopped by somebody else: {named}"))
             tracing = _traceable(members) if spec.mechanism == "auto" else spec.mechanism == "ptrace"
             effects.append(
                 Effect(
@@ -63,6 +60,9 @@ class ProcessPause:
 
     def prepare(self, effect: Effect) -> None:
         facts = effect.facts
+        if stopped := [one for one in _targets(effect) if proc.is_stopped(one)]:
+            named = target.describe(stopped, len(stopped))
+            raise RefusedError(f"already stopped by somebody else, who would find it running afterwards: {named}")
         arguments = {"targets": facts["targets"], "tree": facts["tree"]}
         holder = Holder("pause" if facts["mechanism"] == "ptrace" else "stop", arguments, effect.deadline_ns)
         self._holders[effect.id] = holder

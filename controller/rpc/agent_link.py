@@ -19,7 +19,7 @@ from protos import blackstart_agent_pb2_grpc as rpc
 from protos.error import BlackstartError, DeniedError, SpecError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from controller.admission import Admission
     from controller.dispatch import Dispatch
@@ -67,11 +67,11 @@ class AgentLink(rpc.AgentLinkServicer):
 
     def __init__(
         self, terms: Terms, store: Store, fleet: Fleet, dispatch: Dispatch, ingest: Ingest, admission: Admission,
-        authority: Callable[[], Authority],
+        authority: Callable[[], Authority], on_hello: Callable[[Member, bytes], Awaitable[None]],
     ) -> None:  # fmt: skip
         self._terms, self._store, self._fleet = terms, store, fleet
         self._dispatch, self._ingest, self._admission = dispatch, ingest, admission
-        self._authority = authority
+        self._authority, self._on_hello = authority, on_hello
         self._log = structlog.get_logger("controller.link")
 
     async def Connect(self, request_iterator: AsyncIterator[pb.AgentMessage], context: Any) -> Any:  # noqa: N802
@@ -87,11 +87,13 @@ class AgentLink(rpc.AgentLinkServicer):
         again = self._dispatch.resend(member.id)
         self._log.info("agent connected", agent=member.id, version=member.version, orders_sent_again=again)
         reading = asyncio.create_task(self._read(member, link, request_iterator))
+        greeting = asyncio.create_task(self._on_hello(member, hello.effects_json))
         try:
             async for message in link.messages():
                 yield message
         finally:
             reading.cancel()
+            greeting.cancel()
             link.close(link.reason or "the stream ended")
             if await self._fleet.detach(member, link):
                 await asyncio.shield(self._store.put_agent(member.record()))

@@ -19,6 +19,7 @@ import structlog
 from controller.run.active import ActiveRun
 from controller.run.closing import conclude, end_on_agents
 from controller.run.driver import INJECT_S, Driver
+from controller.run.stray import end_strays
 from controller.run.supervisor import ABORTED, supervise
 from controller.run.variable import typed
 from controller.store.base import RunRecord
@@ -160,6 +161,10 @@ class Machine:
             await self._reach.chronicle.add(run_id, kind, f"{member.id}: {kind} {text}".strip(), body)
         else:
             self._log.warning("agent event", agent=member.id, event_kind=kind, text=text)
+
+    async def on_hello(self, member: Member, effects_json: bytes) -> None:
+        """An agent is there, with these effects in force: what belongs to no run under way is ended."""
+        await end_strays(self._reach, member, effects_json, self._active.__contains__)
 
     async def resume(self) -> None:
         """Closes what an earlier controller left open, in the background: agents need time to come back."""
