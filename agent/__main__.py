@@ -63,6 +63,7 @@ def _load(options: dict[str, Any]) -> config.Config:
 def run(**options: Any) -> None:
     """Runs the agent in the foreground until SIGTERM."""
     settings = _load(options)
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # structlog would load it for colours: 5 MB
     with _only_one(settings.state_path):
         from agent.effect import close_leftovers
         from agent.guardian import Guardian

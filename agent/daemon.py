@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
+import sys
 import time
 from array import array
 from collections.abc import Sequence
@@ -33,7 +34,6 @@ from agent.system.notify import notify, watchdog_s
 from agent.workloads.command import CommandWorkload
 from protos import blackstart_agent_pb2 as pb
 from protos import credential
-from protos.blackstart_agent_pb2_grpc import AgentLinkStub
 from protos.channel import CHANNEL_OPTIONS, channel_credentials
 from protos.error import BlackstartError
 
@@ -103,7 +103,7 @@ class Daemon:
         )  # fmt: skip
 
     async def _link(self) -> grpc.aio.Channel:
-        held = credential.load_credential(self._config.certs_path)
+        held = credential.read_credential(self._config.certs_path)
         host = self._config.controller.rpartition(":")[0].strip("[]")
         self._controller = await _addresses(host)
         return grpc.aio.secure_channel(
@@ -139,18 +139,16 @@ class Daemon:
                 self._session.keep(pb.AgentMessage(telemetry=pb.Telemetry(gauges=gauges)))
 
     async def _renew(self) -> None:
-        """Fetches a new certificate at two thirds of the old one's life; the next stream uses it."""
+        """Looks after the certificate now and then, in a process of its own; the next stream uses what is there."""
+        arguments = [str(self._config.certs_path), self._config.id, self._config.controller]
         while True:
-            try:
-                held = credential.load_credential(self._config.certs_path)
-                if credential.renewal_due(held.cert_pem, time.time()):
-                    key_pem, csr_pem = credential.new_key_and_csr(self._config.id)
-                    async with await self._link() as channel:
-                        fresh = await AgentLinkStub(channel).Renew(pb.CertificateRequest(csr_pem=csr_pem), timeout=20)
-                    credential.write_credential(self._config.certs_path, fresh.certificate_pem, key_pem, fresh.ca_pem)
-                    self._log.info("certificate renewed", not_after_s=fresh.not_after_s)
-            except (grpc.aio.AioRpcError, BlackstartError, OSError) as error:
-                self._log.warning("certificate not renewed", reason=str(error))
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-m", "agent.renewal", *arguments, stdout=asyncio.subprocess.PIPE
+            )
+            output, _ = await child.communicate()
+            if text := output.decode().strip():
+                log = self._log.warning if child.returncode else self._log.info
+                log("certificate", outcome=text)
             await asyncio.sleep(_RENEW_EVERY_S)
 
     def _allows(self, argv: Sequence[str]) -> bool:

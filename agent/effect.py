@@ -49,7 +49,8 @@ class Active:
         """EFFECT of docs/architecture.md."""
         effect, receipt = self.effect, self.receipt
         return {
-            "id": effect.id, "run_id": effect.run_id, "injection": effect.injection, "fault": effect.fault, "description": effect.description,
+            "id": effect.id, "run_id": effect.run_id, "injection": effect.injection, "fault": effect.fault,
+            "description": effect.description,
             "undo": str(effect.undo), "resource": effect.resource, "state": self.state,
             "confirmed": bool(receipt and receipt.confirmed), "receipt": receipt.text if receipt else "",
             "injected_lo_ns": receipt.lo_ns if receipt else 0, "injected_hi_ns": receipt.hi_ns if receipt else 0,

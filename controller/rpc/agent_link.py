@@ -19,7 +19,7 @@ from protos import blackstart_agent_pb2_grpc as rpc
 from protos.error import BlackstartError, DeniedError, SpecError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from controller.admission import Admission
     from controller.dispatch import Dispatch
@@ -67,7 +67,7 @@ class AgentLink(rpc.AgentLinkServicer):
 
     def __init__(
         self, terms: Terms, store: Store, fleet: Fleet, dispatch: Dispatch, ingest: Ingest, admission: Admission,
-        authority: Callable[[], Authority], on_hello: Callable[[Member, bytes], Awaitable[None]],
+        authority: Callable[[], Authority], on_hello: Callable[[Member, bytes], Coroutine[Any, Any, None]],
     ) -> None:  # fmt: skip
         self._terms, self._store, self._fleet = terms, store, fleet
         self._dispatch, self._ingest, self._admission = dispatch, ingest, admission

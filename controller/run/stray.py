@@ -1,7 +1,7 @@
 """Agents that come back with effects of a run that is over: they are told to end it.
 
-A run is closed without an agent that stays away too long. What such an agent holds ends at its deadline; here it ends as
-soon as the agent is back.
+A run is closed without an agent that stays away too long. What such an agent holds ends at its deadline; here it ends
+as soon as the agent is back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The whole of it, for real: controller and agents as processes, agents on hosts of their own, and things going wrong."""
+"""The whole of it, for real: controller and agents as processes, agents on hosts of their own, things going wrong."""
 
 from __future__ import annotations
 
