@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def cli() -> None:
 @click.option("--exit-on-stdin-eof", is_flag=True, default=None, help="End when stdin is closed.")
 def run(config: Path | None, hosts: tuple[str, ...], **flags: Any) -> None:
     """Serves until SIGTERM. When it is ready, it writes one line of JSON to stdout."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read once, at gRPC's import
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # nothing here forks: see controller.run.process
     from controller import config as configuration
     from controller import daemon, log
 

@@ -87,7 +87,7 @@ async def run(settings: Settings) -> None:
         operator = Operator(
             parts.reach, parts.machine, parts.intake, parts.schedule, parts.stop, state.authority, addresses
         )
-        _register(main, parts, operator, store, state)
+        await _register(main, parts, operator, store, state)
         agent_rpc.add_EnrolmentServicer_to_server(Enrolment(store, state.authority), enrolment)
         metrics_address = _open_metrics(stack, settings, state, parts)
         for server in (enrolment, main):
@@ -145,13 +145,17 @@ def _server(state: home.Home, gate: Gate, host: str, port: int, *, require_clien
     try:
         bound = server.add_secure_port(address, rotating_server_credentials(presented, require_client))
     except RuntimeError as error:
-        raise SpecError(f"cannot listen on {address}: is the port in use? ({error}); name another one") from error
+        raise SpecError(_taken(address)) from error
     if not bound:
-        raise SpecError(f"cannot listen on {address}: the port is in use, or the address is not of this machine")
+        raise SpecError(_taken(address))
     return server, bound
 
 
-def _register(server: grpc.aio.Server, parts: Parts, operator: Operator, store: Store, state: home.Home) -> None:
+def _taken(address: str) -> str:
+    return f"cannot listen on {address}: the port is in use, or the address is not of this machine; name another one"
+
+
+async def _register(server: grpc.aio.Server, parts: Parts, operator: Operator, store: Store, state: home.Home) -> None:
     link = AgentLink(
         parts.terms, store, parts.reach.fleet, parts.reach.dispatch, parts.ingest, parts.reach.admission,
         lambda: state.authority, parts.machine.on_hello,
@@ -161,7 +165,7 @@ def _register(server: grpc.aio.Server, parts: Parts, operator: Operator, store: 
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     for name in ("", *SERVICES):
-        servicer._server_status[name] = health_pb2.HealthCheckResponse.SERVING  # noqa: SLF001 - before the loop serves
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 
 

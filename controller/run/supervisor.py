@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import controller
+from controller.run.process import Child
 from controller.run.variable import typed
 from protos.credential import write_credential
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 GRACE_S: Final = 5.0  # from SIGTERM to SIGKILL
-LINE_BYTES_MAX: Final = 1 << 20
 KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 ABORTED: Final = frozenset({"interrupted", "aborted"})
 
@@ -69,25 +69,22 @@ async def supervise(
     directory = nursery.directory / run.id
     try:
         _prepare(nursery, run, modules, directory)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "controller.run.child", str(directory),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            cwd=directory, env=_environment(nursery, run, directory), start_new_session=True, limit=LINE_BYTES_MAX,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "controller.run.child", str(directory)]
+        child = Child.start(command, directory, _environment(nursery, run, directory))
         said: deque[str] = deque(maxlen=5)
         readers = [
-            asyncio.create_task(_progress(process.stdout, tell)),
-            asyncio.create_task(_last_lines(process.stderr, said)),
+            asyncio.create_task(_progress(await child.stdout(), tell)),
+            asyncio.create_task(_last_lines(await child.stderr(), said)),
         ]
         try:
-            hung = await _wait(process, run, nursery.run_s_max)
+            hung = await _wait(child, run, nursery.run_s_max)
         finally:
-            await _end(process)
+            await child.end(GRACE_S)
             await asyncio.wait(readers, timeout=GRACE_S)
             for reader in readers:
                 reader.cancel()
         journal = _journal(directory / "journal.json")
-        return _told(process.returncode or 0, journal, list(said), nursery.run_s_max if hung else 0.0)
+        return _told(child.returncode or 0, journal, list(said), nursery.run_s_max if hung else 0.0)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -117,32 +114,17 @@ def _environment(nursery: Nursery, run: ActiveRun, directory: Path) -> dict[str,
     }  # fmt: skip
 
 
-async def _wait(process: asyncio.subprocess.Process, run: ActiveRun, run_s_max: float) -> bool:
+async def _wait(child: Child, run: ActiveRun, run_s_max: float) -> bool:
     """Returns when the child is gone or has to go; True when it is over its time."""
-    gone, stop = asyncio.create_task(process.wait()), asyncio.create_task(run.stop.wait())
+    gone, stop = asyncio.create_task(child.wait()), asyncio.create_task(run.stop.wait())
     done, pending = await asyncio.wait({gone, stop}, timeout=run_s_max, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     return not done
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM, then SIGKILL, to the whole group; a child that has ended may have left others in it."""
-    for number, grace_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
-        try:
-            os.killpg(process.pid, number if process.returncode is None else signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        try:
-            await asyncio.wait_for(process.wait(), grace_s)
-            return
-        except TimeoutError:
-            continue
-
-
-async def _progress(stream: asyncio.StreamReader | None, tell: Callable[[str, str], Awaitable[None]]) -> None:
+async def _progress(stream: asyncio.StreamReader, tell: Callable[[str, str], Awaitable[None]]) -> None:
     """The child writes one JSON object a line: `{"kind": ..., "message": ...}`."""
-    assert stream is not None
     async for line in stream:
         try:
             row = json.loads(line)
@@ -153,8 +135,7 @@ async def _progress(stream: asyncio.StreamReader | None, tell: Callable[[str, st
             await tell(kind, message)
 
 
-async def _last_lines(stream: asyncio.StreamReader | None, said: deque[str]) -> None:
-    assert stream is not None
+async def _last_lines(stream: asyncio.StreamReader, said: deque[str]) -> None:
     async for line in stream:
         if text := line.decode(errors="replace").strip():
             said.append(text[:500])
