@@ -26,7 +26,7 @@ def up(
 
 def gameday(
     plan: Annotated[Path | None, typer.Argument(help="A gameday's plan; default: the quickstart.")] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports go.")] = Path("gameday-report"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports go.")] = Path("reports"),
     state: State = None,
     namespaces: Annotated[
         bool | None, typer.Option(help="Agents in network namespaces of their own; default: where that can be done.")

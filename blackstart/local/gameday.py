@@ -22,7 +22,7 @@ from blackstart import plan as plans
 from blackstart.cli.live import Followed, exit_of
 from blackstart.client import Client
 from blackstart.local import namespace
-from blackstart.local.stack import Stack, farm_variables, free_ports
+from blackstart.local.stack import Stack, farm_variables, fetch_clip, free_ports
 from protos import blackstart_operator_pb2 as pb
 from protos.error import BlackstartError, Exit, RefusedError
 
@@ -116,6 +116,8 @@ def run_gameday(plan: Path, *, out: Path, state: Path | None, namespaces: bool |
         raise RefusedError(f"--namespaces: {lacks}")
     use = not lacks if namespaces is None else namespaces
     if use:
+        with console.status("fetching the clip"):
+            fetch_clip()
         namespace.enter_switch()
     lacks = lacks or ("" if use else "--no-namespaces was given")
     needed = ("root", "nftables", "namespaces")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -151,6 +152,15 @@ class Stack:
         member = Member(name, argv, log=log, host=host, env=env, piped=piped)
         self.members.append(member)
         return member
+
+
+def fetch_clip() -> None:
+    """Gets the farm's input clip into its cache, while there is a network: hosts of a testbed have none.
+
+    Without it the farm makes a clip of its own, and says so.
+    """
+    if _FARM.exists():
+        subprocess.run([sys.executable, str(_FARM), "fetch"], check=False, capture_output=True, timeout=_READY_S)
 
 
 def farm_variables(state: Path, workers: str, origin: str, port_base: int) -> dict[str, str]:
