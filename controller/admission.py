@@ -66,9 +66,7 @@ class Admission:
     def check_open(self, now: datetime) -> None:
         """RefusedError while the emergency stop is in force or a freeze window is open."""
         if self.stop_reason is not None:
-            raise RefusedError(
-                f"the emergency stop is in force ({self.stop_reason}); `blackstart stop --lift` ends it (role operator)"
-            )
+            raise RefusedError(f"the emergency stop is in force ({self.stop_reason}); `blackstart stop --lift` ends it")
         for freeze in self._freezes:
             if freeze.start <= now < freeze.end:
                 raise RefusedError(f"frozen until {freeze.end.isoformat()}: {freeze.why}; submit again after that")
@@ -95,8 +93,8 @@ class Admission:
             same = (held.agent_id, held.fault) == (one.agent_id, one.fault)
             if same and overlaps(held.resource, one.resource):
                 raise RefusedError(
-                    f"conflict: {one.fault} on {one.agent_id} ({one.resource}) overlaps "
-                    f"injection {held.injection!r} of run {held.run_id} ({held.resource}), which is in force; revert that first"
+                    f"conflict: {one.fault} on {one.agent_id} ({one.resource}) overlaps injection {held.injection!r} "
+                    f"of run {held.run_id} ({held.resource}), which is in force; revert that first"
                 )
 
     def release(self, *, run_id: str, injection: str = "", agent_id: str = "", resource: str = "") -> int:

@@ -74,7 +74,7 @@ class Driver:
         return {"name": name, "agents": agents}
 
     async def observe(self, probe: str, measure: str = "success_fraction", window_s: float = 5.0) -> float:
-        """The measure over the last *window_s*; of several agents the worst: the least fraction or rate, the most time."""
+        """The measure over the last *window_s*; of several agents the worst: least fraction or rate, most time."""
         if measure not in MEASURES:
             raise SpecError(f"no measure {measure!r}; there are {', '.join(MEASURES)}")
         arguments = {"name": probe, "measure": measure, "window_s": window_s}

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from controller.selector import WORDS, Candidate, Selector, count, parse, select
 from protos.error import SpecError
 
-PICKS = st.one_of(
-    st.sampled_from(WORDS), st.integers(1, 40), st.floats(0.01, 1.0, allow_nan=False).map(lambda share: float(share))
-)
+PICKS = st.one_of(st.sampled_from(WORDS), st.integers(1, 40), st.floats(0.01, 1.0, allow_nan=False))
 FLEETS = st.sets(st.integers(0, 10_000), min_size=1, max_size=40).map(
     lambda numbers: [Candidate(f"a{n}", {"role": "db", "n": str(n)}) for n in numbers]
 )
