@@ -82,7 +82,7 @@ class Admission:
         limit = self._budget.limit(connected)
         if len(after) > limit:
             raise RefusedError(
-                f"blast radius: {len(after)} agents would be under fault ({len(before)} are, over all runs); the budget "
+                f"blast radius: {len(after)} agents would be under fault ({len(before)} are, over all runs); budget "
                 f"is {limit} of {connected} connected (at most {self._budget.targets_max}, and "
                 f"{self._budget.targets_fraction:.0%}); pick fewer targets or wait for other runs to end"
             )
