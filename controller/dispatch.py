@@ -27,7 +27,7 @@ from protos.error import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from controller.fleet import Fleet, Member
 

@@ -1,4 +1,8 @@
-"""Recovery as measured, beside what an independent observer stamped: 100 seeded outages at 100 Hz."""
+"""Recovery as measured, beside what an independent observer stamped: 100 seeded outages at 100 Hz.
+
+A trial in which this machine kept the probe from its schedule is void and made again: Blackstart's own
+bounds say which, by being wider than the schedule alone makes them. The bounds must hold in every trial, void or not.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ TRIALS = 100
 SERVICES = 6
 INTERVAL_MS = 10
 TIMEOUT_MS = 200  # below the freezes, above what a busy machine makes a healthy answer wait
+SLACK_MS = 1.5 * INTERVAL_MS  # width of the bounds past the schedule's own, from which a trial is void
+VOID_MAX = 60
 SERVER = Path(__file__).with_name("observed_server.py")
 
 
@@ -34,6 +40,12 @@ class Trial:
     @property
     def error_ms(self) -> float:
         return abs(self.value_s - self.truth_s) * 1e3
+
+    @property
+    def void(self) -> bool:
+        """Whether the probe was kept from its schedule: the bounds are then wider than interval and timeout."""
+        schedule_ms = INTERVAL_MS + (TIMEOUT_MS if self.mode == "freeze" else 0)
+        return (self.hi_s - self.lo_s) * 1e3 > schedule_ms + SLACK_MS
 
     @property
     def held(self) -> bool:
@@ -65,8 +77,8 @@ async def trials(engine: ProbeEngine, observed: Observed, port: int, count: int)
     rng, name = random.Random(SEED + port % SERVICES), f"port {port}"
     spec = {"url": f"http://127.0.0.1:{port}/"}
     await engine.start("run", name, "http", spec, interval_ms=INTERVAL_MS, timeout_ms=TIMEOUT_MS, stable_s=0.3)
-    done = []
-    for _ in range(count):
+    done: list[Trial] = []
+    while sum(not trial.void for trial in done) < count and len(done) < count + VOID_MAX // SERVICES:
         await asyncio.sleep(0.3 + rng.random() * 0.1)
         mode, duration_ms = rng.choice([("kill", rng.uniform(150, 600)), ("freeze", rng.uniform(300, 600))])
         down_lo, down_hi, up_lo, up_hi = await observed.outage(port, mode, duration_ms)
@@ -104,16 +116,17 @@ async def test_measured_recovery_is_within_an_interval_of_the_truth_and_bounds_h
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     done = await measured()
+    valid = [trial for trial in done if not trial.void]
     with capsys.disabled():
-        print()
+        print(f"\n{len(done) - len(valid)} trials void: the probe was not let run")
         for mode in ("kill", "freeze"):
-            some = sorted(trial.error_ms for trial in done if trial.mode == mode)
-            widths = sorted((trial.hi_s - trial.lo_s) * 1e3 for trial in done if trial.mode == mode)
-            held = sum(trial.held for trial in done if trial.mode == mode)
+            some = sorted(trial.error_ms for trial in valid if trial.mode == mode)
+            widths = sorted((trial.hi_s - trial.lo_s) * 1e3 for trial in valid if trial.mode == mode)
+            held = sum(trial.held for trial in valid if trial.mode == mode)
             print(
                 f"{mode}: {len(some)} outages; |value - truth| median {some[len(some) // 2]:.2f} ms, "
                 f"max {some[-1]:.2f} ms; bounds held the truth in {held}, width {widths[len(widths) // 2]:.0f} ms"
             )
-    assert len(done) == TRIALS
+    assert len(valid) == TRIALS
     assert [trial for trial in done if not trial.held] == []
-    assert [trial for trial in done if trial.error_ms > INTERVAL_MS] == []
+    assert [trial for trial in valid if trial.error_ms > INTERVAL_MS] == []
