@@ -7,6 +7,8 @@ Invariant: a stream that is not closed belongs to exactly one attempt.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 import time
@@ -85,7 +87,7 @@ class Endpoint:
         plain = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().sock_connect(plain, address)
+            await _connected(plain, address)
             if self._context is None:
                 return PlainStream(plain)
             return TlsStream(*await asyncio.open_connection(sock=plain, ssl=self._context, server_hostname=self._host))
@@ -118,6 +120,18 @@ class Endpoint:
         found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         family, _, _, _, address = found[0]
         self._address = family, address
+
+
+async def _connected(plain: socket.socket, address: Any) -> None:
+    """Connects; to a peer on this node without a turn of the loop, since the kernel is through at once."""
+    if plain.connect_ex(address) == errno.EINPROGRESS:
+        try:
+            plain.getpeername()
+        except OSError:
+            await asyncio.get_running_loop().sock_connect(plain, address)
+        return
+    if error := plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(error, os.strerror(error))
 
 
 def _is_numeric(host: str) -> bool:

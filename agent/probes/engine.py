@@ -62,7 +62,7 @@ class ProbeEngine:
     ) -> None:  # fmt: skip
         self._sink, self._clock_ns, self._rng = sink, clock_ns, rng or random.Random()  # noqa: S311 no secret
         self._allowed, self._batch_s, self._in_flight_max = allowed_command, batch_s, in_flight_max
-        self._kept_max = kept_max
+        self._kept_max, self._phase = kept_max, 0.0
         self._probes: dict[tuple[str, str], Running | None] = {}  # None: being opened
         self._flusher: asyncio.TimerHandle | None = None
 
@@ -98,7 +98,7 @@ class ProbeEngine:
         record = Record(interval_ns, self._kept_max)
         flying_max = min(self._in_flight_max, math.ceil(timeout_ns / interval_ns) + 2)
         loop = OpenLoop(probe, record, timeout_s=timeout_ns / 1e9, in_flight_max=flying_max, clock_ns=self._clock_ns)
-        first_due_ns = self._clock_ns() + int(self._rng.random() * interval_ns)
+        first_due_ns = self._first_due_ns(interval_ns)
         self._probes[key] = Running(record, loop, first_due_ns, timeout_ns, stable_s, p99_max_ms)
         loop.start(first_due_ns)
         if self._flusher is None:
@@ -189,6 +189,17 @@ class ProbeEngine:
             known = ", ".join(sorted(probe for run, probe in self._probes if run == run_id)) or "none"
             raise ProbeError(f"run {run_id} has no probe {name!r} on this node; it has: {known}")
         return running
+
+    def _first_due_ns(self, interval_ns: int) -> int:
+        """The next instant of the node's grid for this interval.
+
+        The grid's phase is random, so that probes do not lock step with timers of the system under test; all probes of
+        the node share it, since an attempt that finds the processor warm costs a third of one that does not.
+        """
+        if all(running is None for running in self._probes.values()):
+            self._phase = self._rng.random()
+        now_ns = self._clock_ns()
+        return now_ns + (round(self._phase * interval_ns) - now_ns) % interval_ns
 
     def _flush_later(self) -> None:
         self._flusher = asyncio.get_running_loop().call_later(self._batch_s, self._flush_all)

@@ -33,6 +33,7 @@ class OpenLoop:
         self._flying: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns = 0
+        self._reported = ""
         self._log = structlog.get_logger("agent.probes")
 
     def start(self, first_due_ns: int) -> None:
@@ -78,5 +79,6 @@ class OpenLoop:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
-        if not task.cancelled() and (error := task.exception()):
+        if not task.cancelled() and (error := task.exception()) and repr(error) != self._reported:
+            self._reported = repr(error)  # once, not a hundred times a second
             self._log.error("a probe could not measure", kind=self._probe.kind, error=repr(error))

@@ -73,8 +73,8 @@ class Observed:
             self.waiting.pop(port).set_result(stamps)
 
 
-async def trials(engine: ProbeEngine, observed: Observed, port: int, count: int) -> list[Trial]:
-    rng, name = random.Random(SEED + port % SERVICES), f"port {port}"
+async def trials(engine: ProbeEngine, observed: Observed, port: int, seed: int, count: int) -> list[Trial]:
+    rng, name = random.Random(seed), f"port {port}"
     spec = {"url": f"http://127.0.0.1:{port}/"}
     await engine.start("run", name, "http", spec, interval_ms=INTERVAL_MS, timeout_ms=TIMEOUT_MS, stable_s=0.3)
     done: list[Trial] = []
@@ -101,7 +101,9 @@ async def measured() -> list[Trial]:
     engine = ProbeEngine(sink=lambda *_: None)
     counts = [TRIALS // SERVICES + (k < TRIALS % SERVICES) for k in range(SERVICES)]
     try:
-        each = await asyncio.gather(*(trials(engine, observed, p, n) for p, n in zip(ports, counts, strict=True)))
+        each = await asyncio.gather(
+            *(trials(engine, observed, port, SEED + k, counts[k]) for k, port in enumerate(ports))
+        )
     finally:
         await engine.close()
         assert process.stdin is not None
