@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,34 +24,59 @@ SERVICES = 6
 INTERVAL_MS = 10
 TIMEOUT_MS = 200  # below the freezes, above what a busy machine makes a healthy answer wait
 SLACK_MS = 1.5 * INTERVAL_MS  # width of the bounds past the schedule's own, from which a trial is void
+STALL_MS = 4  # a thread that asked to sleep 1 ms and slept longer was not let run
 VOID_MAX = 60
 SERVER = Path(__file__).with_name("observed_server.py")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was measured beside the truth, seconds."""
+    """What was measured beside the truth, seconds; the truth as the interval in which the observer was interrupted."""
 
     mode: str
-    truth_s: float
+    truth_lo_s: float
+    truth_hi_s: float
     value_s: float
     lo_s: float
     hi_s: float
     note: str
+    stalled: bool
 
     @property
     def error_ms(self) -> float:
-        return abs(self.value_s - self.truth_s) * 1e3
+        return max(self.truth_lo_s - self.value_s, self.value_s - self.truth_hi_s, 0.0) * 1e3
 
     @property
     def void(self) -> bool:
         """Whether the probe was kept from its schedule: the bounds are then wider than interval and timeout."""
+        if self.stalled:
+            return True
         schedule_ms = INTERVAL_MS + (TIMEOUT_MS if self.mode == "freeze" else 0)
         return (self.hi_s - self.lo_s) * 1e3 > schedule_ms + SLACK_MS
 
     @property
     def held(self) -> bool:
-        return self.lo_s <= self.truth_s <= self.hi_s
+        return self.lo_s <= self.truth_hi_s and self.truth_lo_s <= self.hi_s
+
+
+class Witness(threading.Thread):
+    """Sleeps a millisecond at a time and notes when this machine let it sleep much longer: (from, to), ns."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.stalls: list[tuple[int, int]] = []
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        last_ns = time.monotonic_ns()
+        while not self.over.wait(0.001):
+            now_ns = time.monotonic_ns()
+            if now_ns - last_ns > STALL_MS * 1e6:
+                self.stalls.append((last_ns, now_ns))
+            last_ns = now_ns
+
+    def saw_stall(self, lo_ns: int, hi_ns: int) -> bool:
+        return any(begin <= hi_ns and end >= lo_ns for begin, end in self.stalls)
 
 
 class Observed:
@@ -84,8 +111,8 @@ async def trials(engine: ProbeEngine, observed: Observed, port: int, seed: int, 
         down_lo, down_hi, up_lo, up_hi = await observed.outage(port, mode, duration_ms)
         answer = await engine.recovery("run", name, injected_lo_ns=down_lo, injected_hi_ns=down_hi, wait_s=10)
         assert answer["recovered"], answer
-        truth_s = ((up_lo + up_hi) - (down_lo + down_hi)) / 2e9
-        done.append(Trial(mode, truth_s, answer["value_s"], answer["lo_s"], answer["hi_s"], answer["note"]))
+        truth_s = (up_lo - down_hi) / 1e9, (up_hi - down_lo) / 1e9
+        done.append(Trial(mode, *truth_s, answer["value_s"], answer["lo_s"], answer["hi_s"], answer["note"], stalled))
     return done
 
 
