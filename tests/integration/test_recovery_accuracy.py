@@ -25,7 +25,7 @@ INTERVAL_MS = 10
 TIMEOUT_MS = 200  # below the freezes, above what a busy machine makes a healthy answer wait
 SLACK_MS = 1.5 * INTERVAL_MS  # width of the bounds past the schedule's own, from which a trial is void
 STALL_MS = 4  # a thread that asked to sleep 1 ms and slept longer was not let run
-VOID_MAX = 60
+VOID_MAX = 90
 SERVER = Path(__file__).with_name("observed_server.py")
 
 
@@ -100,7 +100,9 @@ class Observed:
             self.waiting.pop(port).set_result(stamps)
 
 
-async def trials(engine: ProbeEngine, observed: Observed, port: int, seed: int, count: int) -> list[Trial]:
+async def trials(
+    engine: ProbeEngine, observed: Observed, witness: Witness, port: int, seed: int, count: int
+) -> list[Trial]:
     rng, name = random.Random(seed), f"port {port}"
     spec = {"url": f"http://127.0.0.1:{port}/"}
     await engine.start("run", name, "http", spec, interval_ms=INTERVAL_MS, timeout_ms=TIMEOUT_MS, stable_s=0.3)
@@ -112,6 +114,9 @@ async def trials(engine: ProbeEngine, observed: Observed, port: int, seed: int, 
         answer = await engine.recovery("run", name, injected_lo_ns=down_lo, injected_hi_ns=down_hi, wait_s=10)
         assert answer["recovered"], answer
         truth_s = (up_lo - down_hi) / 1e9, (up_hi - down_lo) / 1e9
+        stalled = any(
+            witness.saw_stall(lo, hi + int(2e6 * INTERVAL_MS)) for lo, hi in ((down_lo, down_hi), (up_lo, up_hi))
+        )
         done.append(Trial(mode, *truth_s, answer["value_s"], answer["lo_s"], answer["hi_s"], answer["note"], stalled))
     return done
 
@@ -125,13 +130,16 @@ async def measured() -> list[Trial]:
     observed = Observed(process)
     ports = [int(port) for port in (await process.stdout.readline()).split()]
     listening = asyncio.create_task(observed.listen())
-    engine = ProbeEngine(sink=lambda *_: None)
+    engine, witness = ProbeEngine(sink=lambda *_: None), Witness()
+    witness.start()
     counts = [TRIALS // SERVICES + (k < TRIALS % SERVICES) for k in range(SERVICES)]
     try:
         each = await asyncio.gather(
-            *(trials(engine, observed, port, SEED + k, counts[k]) for k, port in enumerate(ports))
+            *(trials(engine, observed, witness, port, SEED + k, counts[k]) for k, port in enumerate(ports))
         )
     finally:
+        witness.over.set()
+        witness.join()
         await engine.close()
         assert process.stdin is not None
         process.stdin.close()
