@@ -104,7 +104,7 @@ def doctor(*, as_json: bool, clean: bool, **options: Any) -> None:
     from agent import doctor as checks
     from agent import policy
 
-    cleaned = _clean(settings.state_path) if clean else {}
+    cleaned = _clean(settings.state_path) if clean else []
     rows = checks.capabilities(policy.load(settings.policy_path))
     problems = checks.installation(settings)
     if as_json:
@@ -122,11 +122,12 @@ def doctor(*, as_json: bool, clean: bool, **options: Any) -> None:
     for what, problem in problems:
         sign = click.style("no ", fg="yellow") if problem else click.style("yes", fg="green")
         click.echo(f"{sign}  {what:8} {problem or 'ready'}")
-    for description, left in cleaned.items():
-        click.echo(f"ended: {description}" + (f"; LEFT: {'; '.join(left)}" if left else ""))
+    for ended in cleaned:
+        left = f"; LEFT: {'; '.join(ended['residue'])}; by hand: {ended['remedy']}" if ended["residue"] else ""
+        click.echo(f"ended: {ended['description']}{left}")
 
 
-def _clean(state: Path) -> dict[str, list[str]]:
+def _clean(state: Path) -> list[dict[str, Any]]:
     from agent.effect import close_leftovers
     from agent.journal import Journal
 

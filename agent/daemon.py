@@ -43,7 +43,7 @@ _RENEW_EVERY_S = 600.0
 class Daemon:
     """One agent."""
 
-    def __init__(self, config: Config, journal: Journal, guardian: Guardian, leftovers: dict[str, list[str]]) -> None:
+    def __init__(self, config: Config, journal: Journal, guardian: Guardian, leftovers: list[dict[str, Any]]) -> None:
         self._config, self._guardian, self._leftovers = config, guardian, leftovers
         self._policy = policy.load(config.policy_path)
         self._controller: list[str] = []
@@ -181,7 +181,7 @@ async def _feed_watchdog() -> None:
         await asyncio.sleep(period_s or 3600.0)
 
 
-def run(config: Config, journal: Journal, guardian: Guardian, leftovers: dict[str, list[str]]) -> None:
+def run(config: Config, journal: Journal, guardian: Guardian, leftovers: list[dict[str, Any]]) -> None:
     """Runs one agent to its end."""
 
     async def main() -> None:

@@ -58,7 +58,7 @@ def _writable(path: Path) -> str:
 
 
 def _certificate(path: Path) -> str:
-    from protos import credential
+    import protos.credential as credential
     from protos.error import BlackstartError
 
     try:

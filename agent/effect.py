@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from agent import undo
@@ -25,6 +26,7 @@ from agent.system import proc
 from protos.error import BlackstartError, Problem, RefusedError, SpecError
 
 Json = dict[str, Any]
+_EARLY_NS: Final = 50_000_000  # a holder ends at its deadline by itself, at about the time at which the agent acts
 _KEPT: Final = 1000  # ended effects that `revert` can still tell about
 
 
@@ -44,6 +46,11 @@ class Active:
     @property
     def in_force(self) -> bool:
         return self.state in ("injected", "stranded") and self.effect.undo is not Undo.SELF_HEALING
+
+    @property
+    def may_hold(self) -> bool:
+        """In force, or about to be."""
+        return self.in_force or self.state == "planned"
 
     def document(self, remedy: str) -> Json:
         """EFFECT of docs/architecture.md."""
@@ -105,7 +112,11 @@ class Effects:
         return [self._document(active) for active in fresh]
 
     def _refuse_conflicts(self, effects: list[Effect]) -> None:
-        held = {active.effect.resource: active.effect for active in self._active.values() if active.in_force}
+        held = {
+            active.effect.resource: active.effect
+            for active in self._active.values()
+            if active.in_force or active.state == "planned"
+        }
         for effect in effects:
             if first := held.get(effect.resource):
                 raise RefusedError(f"{effect.resource} is held already by {first.injection} ({first.description})")
@@ -132,15 +143,22 @@ class Effects:
 
     async def _inject(self, active: Active) -> None:
         effect = active.effect
-        if self.stopped:
-            raise RefusedError("the emergency stop came in between: nothing was injected")
+        self._refuse_if_ended(active)
         active.injected = await self.faults[effect.fault].inject(effect)
+        if self.stopped or active.state != "planned":
+            active.state = "injected"  # so that it is ended once more, now that it took hold
+            self._refuse_if_ended(active, late=True)
         active.state = "injected"
         undo.record(self._journal, "injected" if effect.deadline_ns else "reverted", effect, "agent")
         if effect.deadline_ns:
             left_s = (effect.deadline_ns - time.monotonic_ns()) / 1e9
             active.timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self._expire, active)
         self._log.info("effect injected", effect=effect.id, run=effect.run_id, what=effect.description)
+
+    def _refuse_if_ended(self, active: Active, *, late: bool = False) -> None:
+        if self.stopped or late or active.state != "planned":
+            why = "the emergency stop came in between" if self.stopped else "it was reverted before it took hold"
+            raise RefusedError(f"{active.effect.injection}: {why}")
 
     async def _observe(self, active: Active) -> None:
         assert active.injected is not None
@@ -173,6 +191,7 @@ class Effects:
                 active.timer = None
             if active.state in ("reverted", "failed") or (active.state == "injected" and not active.effect.deadline_ns):
                 return
+            self._check_it_held(active)
             active.residue = await undo.revert(self.faults[active.effect.fault], active.effect)
             active.reverted_ns = time.monotonic_ns()
             active.state = "stranded" if active.residue else "reverted"
@@ -182,6 +201,14 @@ class Effects:
             except BlackstartError as error:  # ended all the same; the next start ends it once more, harmlessly
                 self._log.warning("the end of an effect could not be journalled", error=str(error))
         self._log.info("effect ended", effect=active.effect.id, run=active.effect.run_id, state=active.state)
+
+    def _check_it_held(self, active: Active) -> None:
+        """A fault whose holder died before its time was not in force for as long as the receipt would make believe."""
+        holder = active.effect.facts.get("holder")
+        early = time.monotonic_ns() < active.effect.deadline_ns - _EARLY_NS
+        if active.receipt and holder and early and not proc.alive(msgspec.convert(holder, proc.Identity)):
+            receipt, text = active.receipt, f"{active.receipt.text}; but it ended by itself before it was reverted"
+            active.receipt = Receipt(confirmed=False, text=text, lo_ns=receipt.lo_ns, hi_ns=receipt.hi_ns)
 
     async def revert(self, chosen: Iterable[Active]) -> list[Json]:
         """Ends effects at the same time; harmless for those that have ended."""
@@ -200,14 +227,14 @@ class Effects:
 
     async def lose_controller(self) -> None:
         """Ends what asked to be ended when the controller is lost."""
-        lost = [a for a in self._active.values() if a.in_force and a.effect.on_lost_controller == "revert"]
+        lost = [a for a in self._active.values() if a.may_hold and a.effect.on_lost_controller == "revert"]
         for active in lost:
             await self._end_and_tell(active)
 
     async def stop(self) -> list[Json]:
         """The emergency stop: ends all and refuses more until lifted."""
         self.stopped = True
-        return await self.revert(active for active in self._active.values() if active.in_force)
+        return await self.revert(active for active in self._active.values() if active.may_hold)
 
     def in_force(self) -> list[Json]:
         return [self._document(active) for active in self._active.values() if active.in_force]
@@ -240,8 +267,21 @@ class Effects:
         task.add_done_callback(self._tasks.discard)
 
 
-async def close_leftovers(journal: Journal, by: str = "start") -> dict[str, list[str]]:
-    """Ends what an agent before this one left in force; what is left of each, by description."""
-    effects = journal.in_force()
-    left = await undo.revert_all(journal, registry.all_faults(), effects, by)
-    return {effect.description: left[effect.id] for effect in effects}
+async def close_leftovers(journal: Journal, by: str = "start") -> list[Json]:
+    """Ends what an agent before this one left in force; what became of each: the changed fields of its EFFECT.
+
+    Its end is when it was seen here; the kernel may have taken it back at the death of that agent. So none of them
+    counts as confirmed any more: for how long it was in force is not known.
+    """
+    effects, faults = journal.in_force(), registry.all_faults()
+    left = await undo.revert_all(journal, faults, effects, by)
+    return [
+        {
+            "id": effect.id, "run_id": effect.run_id, "injection": effect.injection, "fault": effect.fault,
+            "description": effect.description, "undo": str(effect.undo), "resource": effect.resource,
+            "state": "stranded" if left[effect.id] else "reverted", "confirmed": False,
+            "receipt": "the agent died while it was in force", "reverted_ns": time.monotonic_ns(),
+            "residue": left[effect.id], "remedy": faults[effect.fault].remedy(effect) if left[effect.id] else "",
+        }
+        for effect in effects
+    ]  # fmt: skip

@@ -36,13 +36,16 @@ class Guardian:
         self._directory = directory
         self._socket: socket.socket | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._arming = asyncio.Lock()
 
     @property
     def pid(self) -> int:
         return self._child.pid if self._child else 0
 
     def start(self) -> None:
-        """Forks the process; returns before it is ready."""
+        """Forks the process; returns before it is ready. One that is there hangs: it must not wake up and revert."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()
         self.stop()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -55,6 +58,10 @@ class Guardian:
 
     async def arm(self) -> None:
         """Returns when the guardian has read all that the journal holds; FaultError if it cannot be brought to."""
+        async with self._arming:
+            await self._arm()
+
+    async def _arm(self) -> None:
         for _ in range(2):
             if self._socket is None or self._child is None or self._child.poll() is not None:
                 self.start()
@@ -66,7 +73,7 @@ class Guardian:
                     return
             except (OSError, TimeoutError):
                 pass  # it died, or hangs: once more with a new one
-            self.stop()
+            self.start()
         raise FaultError("the guardian does not answer: nothing is injected without one")
 
     def stop(self) -> None:

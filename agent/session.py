@@ -23,6 +23,7 @@ from agent.executor import Executor
 from agent.spool import Spool
 from protos import blackstart_agent_pb2 as pb
 from protos.blackstart_agent_pb2_grpc import AgentLinkStub
+from protos.error import TransientError
 
 _BACKOFF_S: Final = (0.2, 15.0)  # first and longest upper bound of the pause between two attempts
 _LEASE_S: Final = 15.0  # until a controller says otherwise
@@ -175,7 +176,12 @@ class Session:
             result = pb.Result(order_id=order.id, run_id=order.run_id, status=pb.STATUS_REFUSED, message=message)
             self.keep(pb.AgentMessage(result=result))
             return
-        known = self._spool.begin_order(order.id)
+        try:
+            known = self._spool.begin_order(order.id)
+        except TransientError as error:
+            result = pb.Result(order_id=order.id, run_id=order.run_id, status=pb.STATUS_FAILED, message=str(error))
+            self.keep(pb.AgentMessage(result=result))
+            return
         if known is None:
             task = asyncio.get_running_loop().create_task(self._carry_out(order, received_ns))
             self._orders.add(task)

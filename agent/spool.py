@@ -7,6 +7,7 @@ rule.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 from pathlib import Path
@@ -83,7 +84,8 @@ class Spool:
             "select coalesce(sum(length(payload)), 0), count(*) from message where sequence <= ?", (sequence,)
         ).fetchone()
         if count:
-            self._db.execute("delete from message where sequence <= ?", (sequence,))
+            with contextlib.suppress(sqlite3.Error):  # a full disk: the controller passes over what it has already
+                self._db.execute("delete from message where sequence <= ?", (sequence,))
             self._bytes, self._count = self._bytes - size, self._count - count
 
     def skip_to(self, acknowledged: int) -> None:
@@ -94,18 +96,22 @@ class Spool:
 
     def begin_order(self, order_id: str) -> bytes | None:
         """None if the order is new (it is now begun); else its result, empty while it is being carried out."""
-        row = self._db.execute("select result from handled where id = ?", (order_id,)).fetchone()
-        if row is not None:
-            return bytes(row[0] or b"")
-        self._db.execute("insert into handled values (?, null, strftime('%s'))", (order_id,))
+        try:
+            row = self._db.execute("select result from handled where id = ?", (order_id,)).fetchone()
+            if row is not None:
+                return bytes(row[0] or b"")
+            self._db.execute("insert into handled values (?, null, strftime('%s'))", (order_id,))
+        except sqlite3.Error as error:
+            raise TransientError(f"spool {self._path}: {error}: free space there") from error
         return None
 
     def end_order(self, order_id: str, result: bytes) -> None:
-        self._db.execute("update handled set result = ? where id = ?", (result, order_id))
-        self._db.execute(
-            "delete from handled where rowid <= (select max(rowid) from handled) - ? and result is not null",
-            (_ORDERS_KEPT,),
-        )
+        with contextlib.suppress(sqlite3.Error):  # a full disk: the next start answers the order once more
+            self._db.execute("update handled set result = ? where id = ?", (result, order_id))
+            self._db.execute(
+                "delete from handled where rowid <= (select max(rowid) from handled) - ? and result is not null",
+                (_ORDERS_KEPT,),
+            )
 
     def unfinished_orders(self) -> list[str]:
         """Orders begun by an agent that did not live to end them."""

@@ -118,6 +118,8 @@ def injection_findings(injection: InjectionEntry) -> Iterator[Finding]:
         yield _open(f"{injection.name} ({injection.fault}) reached no target")
     for effect in injection.effects:
         subject = f"{injection.name} ({injection.fault}) on {effect.agent_id}"
+        if effect.state == "injected" and effect.undo != "self_healing":
+            yield _open(f"{effect.description} on {effect.agent_id}: its end was not seen.")
         if not effect.confirmed:
             yield _open(f"{subject} has no proof of effect{_why(effect)}")
         elif effect.state == "failed":

@@ -19,9 +19,9 @@ import msgspec
 from agent.faults import reach, target
 from agent.faults.base import Effect, Injected, Receipt, Undo
 from agent.system import nft, proc
-from agent.system.holder import Holder, release
+from agent.system.holder import Holder, engage, release
 from agent.system.privilege import CAP_NET_ADMIN, has_capability
-from protos.error import Problem, SpecError
+from protos.error import FaultError, Problem, SpecError
 
 _ANSWER_TIMEOUT_S = 0.3
 _ASKED_MAX = 3  # peers that the receipt asks: the table is one transaction, so one cut peer stands for all
@@ -86,7 +86,7 @@ class NetworkPartition:
 
     async def inject(self, effect: Effect) -> Injected:
         self._before[effect.id] = await self._ask(effect)
-        report = await self._holders[effect.id].engage()
+        report = await engage(self._holders.get(effect.id))
         return Injected(report["lo_ns"], report["hi_ns"])
 
     async def observe(self, effect: Effect, injected: Injected) -> Receipt:
@@ -152,7 +152,10 @@ def _listing(effect: Effect) -> list[dict[str, Any]]:
     command = [*inside, "nft", "--json", "list", "table", "inet", effect.facts["table"]]
     if not any(Path(folder, "nft").exists() for folder in ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin")):
         return []
-    listed = subprocess.run(command, capture_output=True, check=False, timeout=5)
+    try:
+        listed = subprocess.run(command, capture_output=True, check=False, timeout=5)
+    except subprocess.TimeoutExpired as error:
+        raise FaultError("nft does not answer: whether the cut stands cannot be told") from error
     rows: list[dict[str, Any]] = json.loads(listed.stdout)["nftables"] if listed.returncode == 0 else []
     return rows
 

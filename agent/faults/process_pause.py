@@ -14,7 +14,7 @@ import msgspec
 from agent.faults import target
 from agent.faults.base import Effect, Injected, Receipt, Undo
 from agent.system import proc, process
-from agent.system.holder import Holder, release
+from agent.system.holder import Holder, engage, release
 from agent.system.privilege import may_trace, tracer
 from protos.error import RefusedError
 
@@ -69,7 +69,7 @@ class ProcessPause:
         facts["holder"] = msgspec.to_builtins(holder.identity)
 
     async def inject(self, effect: Effect) -> Injected:
-        report = await self._holders[effect.id].engage()
+        report = await engage(self._holders.get(effect.id))
         effect.facts["targets"] = report["held"]
         return Injected(report["lo_ns"], report["hi_ns"])
 

@@ -10,7 +10,7 @@ import msgspec
 
 from agent.faults.base import Effect, Injected, Receipt, Undo
 from agent.system import proc
-from agent.system.holder import Holder, release
+from agent.system.holder import Holder, engage, release
 from protos.error import Problem, SpecError
 
 _WINDOW_S = 0.4
@@ -68,7 +68,7 @@ class ResourceCpu:
         effect.facts["holder"] = msgspec.to_builtins(holder.identity)
 
     async def inject(self, effect: Effect) -> Injected:
-        report = await self._holders[effect.id].engage()
+        report = await engage(self._holders.get(effect.id))
         effect.facts["burners"] = report["workers"]
         return Injected(report["lo_ns"], report["hi_ns"])
 

@@ -74,6 +74,13 @@ class Holder:
         return self._child.stdout.readline()
 
 
+async def engage(holder: Holder | None) -> dict[str, Any]:
+    """`Holder.engage`; FaultError when the holder was let go before it came to it."""
+    if holder is None:
+        raise FaultError("reverted before it took hold")
+    return await holder.engage()
+
+
 async def release(identity: proc.Identity, timeout_s: float = 2.0) -> bool:
     """Kills a holder, also from a process that did not fork it; True when it is gone. Harmless to repeat."""
     process.send(identity, signal.SIGKILL)

@@ -107,6 +107,8 @@ class _Linter:
 
     def activity(self, row: Json, path: str) -> None:
         if "ref" in row:
+            if extra := sorted(set(row) - {"ref"}):  # the engine would carry out the provider of such a row
+                self.add(path, f"has ref and also {', '.join(extra)}", "a reference stands alone")
             return
         if row.get("type") not in ("action", "probe"):
             self.add(f"{path}.type", f"{row.get('type')!r} is neither action nor probe")

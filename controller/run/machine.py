@@ -23,7 +23,7 @@ from controller.run.stray import end_strays
 from controller.run.supervisor import ABORTED, supervise
 from controller.run.variable import typed
 from controller.store.base import RunRecord
-from protos.error import BlackstartError, RefusedError, SpecError
+from protos.error import RefusedError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -164,7 +164,11 @@ class Machine:
 
     async def on_hello(self, member: Member, effects_json: bytes) -> None:
         """An agent is there, with these effects in force: what belongs to no run under way is ended."""
-        await end_strays(self._reach, member, effects_json, self._active.__contains__)
+        await end_strays(self._reach, member, effects_json, self._under_way)
+
+    def _under_way(self, run_id: str) -> bool:
+        run = self._active.get(run_id)
+        return run is not None and not run.closing
 
     async def resume(self) -> None:
         """Closes what an earlier controller left open, in the background: agents need time to come back."""
@@ -202,9 +206,11 @@ class Machine:
         async def whole() -> None:
             try:
                 await body(run)
-            except (BlackstartError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever broke: the agents are told first, then the store
                 self._log.exception("run broke", run=run.id)
                 run.end("failed", f"the controller could not carry on: {error}")
+                run.journal = None
+                await end_on_agents(self._reach, run.record, run.touched, 0.0)
                 await self._finish(run)
             finally:
                 self._active.pop(run.id, None)

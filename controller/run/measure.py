@@ -65,8 +65,8 @@ def result(recovery: Json, rto_s: float | None, *, confirmed: bool) -> str:
     """met, missed, inconclusive or not tested."""
     if not confirmed:
         return "inconclusive"
-    if not recovery.get("recovered"):
-        return "missed"
+    if not recovery.get("recovered"):  # watched for less than the objective allows: nothing was missed yet
+        return "inconclusive" if rto_s is not None and recovery["lo_s"] < rto_s else "missed"
     if rto_s is None:
         return "not tested"
     if recovery["hi_s"] <= rto_s:

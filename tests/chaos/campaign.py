@@ -217,7 +217,7 @@ def _next_start(state: Path, made: cases.Case) -> list[str]:
     while (answer := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
         if time.monotonic() > until:
             return [f"the next start failed: {answer.stderr.strip()}"]
-    left = [f"{what}: {rest}" for what, rest in json.loads(answer.stdout)["cleaned"].items() if rest]
+    left = [f"{row['description']}: {row['residue']}" for row in json.loads(answer.stdout)["cleaned"] if row["residue"]]
     journal = Journal(state)
     left += [f"still open in the journal: {effect.description}" for effect in journal.in_force()]
     journal.close()
