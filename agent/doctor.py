@@ -12,6 +12,8 @@ from agent.faults.registry import all_faults
 from agent.policy import Policy
 from agent.probes.registry import capabilities as probe_capabilities
 from agent.workloads.command import CommandWorkload
+from protos import credential
+from protos.error import BlackstartError
 
 
 class Row(NamedTuple):
@@ -58,9 +60,6 @@ def _writable(path: Path) -> str:
 
 
 def _certificate(path: Path) -> str:
-    import protos.credential as credential
-    from protos.error import BlackstartError
-
     try:
         held = credential.load_credential(path)
     except BlackstartError as error:
