@@ -1,6 +1,5 @@
 """`blackstart run`: submits an experiment and follows it to its verdict."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ def run(
     var: Variables = None,
     profile: Profile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show targets and effects; touch nothing.")] = False,
-    watch: Annotated[bool | None, typer.Option(help="Follow the run to its end; default: on a terminal.")] = None,
+    watch: Annotated[bool, typer.Option(help="Follow the run to its end, and exit as it ended.")] = True,
     json: Json = False,
 ) -> None:
     """Run an experiment. Ctrl-C aborts it and waits for the reverts."""
@@ -36,7 +35,7 @@ def run(
             show_plan(plan, as_json=json)
             return
         submitted = client.submit(experiment, **submission)
-        if not (sys.stdout.isatty() if watch is None else watch):
+        if not watch:
             print_json(document(submitted)) if json else print(submitted.id)
             return
         from blackstart.cli.live import Followed, exit_of

@@ -116,8 +116,8 @@ def run_gameday(plan: Path, *, out: Path, state: Path | None, namespaces: bool |
         raise RefusedError(f"--namespaces: {lacks}")
     use = not lacks if namespaces is None else namespaces
     if use:
-        with console.status("fetching the clip"):
-            fetch_clip()
+        console.print("fetching the clip")  # no spinner: its thread would stay in the old network
+        fetch_clip()
         namespace.enter_switch()
     lacks = lacks or ("" if use else "--no-namespaces was given")
     needed = ("root", "nftables", "namespaces")

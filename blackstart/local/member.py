@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from protos.error import BlackstartError
+from protos.error import BlackstartError, Exit, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +62,8 @@ class Member:
             self.process.wait(1.0)
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
         how = "does not get ready" if self.running() else f"ended with status {self.process.returncode}"
-        return BlackstartError("\n".join([f"{self.name} {how}; the end of {self._log}:", *lines]))
+        kind = RefusedError if self.process.returncode == int(Exit.BAD_INPUT) else BlackstartError
+        return kind("\n".join([f"{self.name} {how}; the end of {self._log}:", *lines]))
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL if it takes too long; harmless to repeat."""

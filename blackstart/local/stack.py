@@ -64,7 +64,7 @@ class Stack:
         member = self._start(
             "controller",
             [sys.executable, "-m", "controller", "run", "--state", str(folder), "--listen", listen,
-             "--enrol-listen", enrol],
+             "--enrol-listen", enrol, *_profile()],
             env=self.env, piped=True,
         )  # fmt: skip
         ready = member.first_line()
@@ -154,6 +154,12 @@ class Stack:
         return member
 
 
+def _profile() -> list[str]:
+    """The reference fleet's objectives, for runs that bring none."""
+    path = Path(__file__).parents[2] / "experiments" / "profiles" / "dailydoco.yaml"
+    return ["--profile", str(path)] if path.exists() else []
+
+
 def fetch_clip() -> None:
     """Gets the farm's input clip into its cache, while there is a network: hosts of a testbed have none.
 
@@ -211,5 +217,6 @@ def up(*, state: Path, address: str | None, farm: bool) -> int:
         except KeyboardInterrupt:
             print("stopping: every effect is reverted first")
         finally:
-            (stack.state / "client.json").unlink(missing_ok=True)
+            if stack.settings is not None:  # else another `up` owns the file
+                (stack.state / "client.json").unlink(missing_ok=True)
     return int(Exit.HELD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _WHOLE: Final = re.compile(r"\$\{([^}]+)\}")
+_HANDED_ON: Final = ("BLACKSTART_FARM", "BLACKSTART_VAR_")
 _TRUE, _FALSE = frozenset({"true", "yes", "1", "on"}), frozenset({"false", "no", "0", "off"})
 
 
@@ -39,7 +41,7 @@ def typed(experiment: Json, variables: Mapping[str, str]) -> Json:
 
 def substituted(document: Any, experiment: Json, variables: Mapping[str, str]) -> Any:
     """*document* with every `${name}` replaced as the engine will; what only the engine can know stays as it is."""
-    values = {name: _default(value) for name, value in (experiment.get("configuration") or {}).items()}
+    values = {name: _here(value) for name, value in (experiment.get("configuration") or {}).items()}
     return _replaced(document, values | typed(experiment, variables))
 
 
@@ -53,6 +55,15 @@ def _replaced(document: Any, values: Json) -> Any:
     if (whole := _WHOLE.fullmatch(document)) and whole[1] in values:
         return values[whole[1]]
     return _WHOLE.sub(lambda found: str(values.get(found[1], found[0])), document)
+
+
+def _here(value: Any) -> Any:
+    """As `_default`, but what a run would find in the environment that the controller hands on."""
+    if isinstance(value, dict) and value.get("type") == "env":
+        key = str(value.get("key", ""))
+        if key.startswith(_HANDED_ON) and key in os.environ:
+            return os.environ[key]
+    return _default(value)
 
 
 def _default(value: Any) -> Any:
