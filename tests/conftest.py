@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
+    # A shell's background job ignores SIGINT, and so would every process that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not _missing_for_testbed():
         # an xdist worker has a second thread, which reads the controller's pipe and no network
         switch.enter_switch(threads_max=2 if "PYTEST_XDIST_WORKER" in os.environ else 1)
