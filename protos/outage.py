@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+BASELINE_MIN: Final = 20  # fewer than these say little
 BASELINE_MAX: Final = 1_000  # successes before the injection that say what a healthy latency is
 UNBOUNDED_NS: Final = 2**62
 LATE_NS: Final = 2_000_000  # an attempt started later than this was held up by its own node
@@ -67,7 +68,8 @@ class Outage:
 class Healthy:
     """Latency, start to completion, of the service before the injection (section 3).
 
-    *typical_ns* is the median, *quick_ns* the 95th percentile and an interval at least: what takes longer hung.
+    *typical_ns* is the median. What takes longer than *quick_ns* hung: the 95th percentile, four medians at most, and
+    an interval at least.
     *bound_ns* is what a service that is up takes at most: twice the longest seen, two intervals at least.
     """
 
@@ -93,7 +95,7 @@ class Span:
 def healthy(attempts: Attempts, before_ns: int) -> Healthy:
     """What the successes completed by *before_ns* say; without any, a timeout may have gone bad at any moment.
 
-    Those that an earlier outage may have held up do not count, as long as there are others.
+    Those that an earlier outage may have held up do not count, as long as there are others enough.
     """
     rows: list[tuple[int, int]] = []  # (start, latency), latest first
     calm = 0  # how many of them came after the last failure
@@ -106,12 +108,17 @@ def healthy(attempts: Attempts, before_ns: int) -> Healthy:
             settled_ns = settled_ns if calm else min(settled_ns, attempts.done_ns[k])
         elif attempts.code[k] in FAILED and not calm:
             calm = len(rows)
-    used = [latency for start, latency in rows[:calm] if start >= settled_ns] or [latency for _, latency in rows]
+    used = [latency for start, latency in rows[:calm] if start >= settled_ns]
+    if len(used) < BASELINE_MIN:
+        used = [latency for _, latency in rows]
     if not used:
         return Healthy(0, attempts.interval_ns, UNBOUNDED_NS)
     used.sort()
-    quick_ns = max(used[len(used) * 19 // 20], attempts.interval_ns)
-    return Healthy(used[len(used) // 2], quick_ns, 2 * max(used[-1], attempts.interval_ns, SHORTEST_NS))
+    typical_ns, slowest_ns = used[len(used) // 2], used[len(used) * 19 // 20]
+    quick_ns = max(
+        min(slowest_ns, 4 * typical_ns), attempts.interval_ns
+    )  # a busy node stretches the tail, not the middle
+    return Healthy(typical_ns, quick_ns, 2 * max(used[-1], attempts.interval_ns, SHORTEST_NS))
 
 
 def outages(attempts: Attempts, usual: Healthy) -> list[Span]:
@@ -189,4 +196,6 @@ def _span(
         if attempts.done_ns[k] - attempts.start_ns[k] > usual.quick_ns:  # it hung: its completion is the better witness
             end_ns = max(end_ns, attempts.done_ns[k] - usual.typical_ns)
         end_ns = min(max(end_ns, end_lo_ns), end_hi_ns)
+        if end_hi_ns - end_lo_ns <= 2 * attempts.interval_ns:  # then some guess is within an interval of all in between
+            end_ns = min(max(end_ns, end_hi_ns - attempts.interval_ns), end_lo_ns + attempts.interval_ns)
     return Span(Outage(start_lo_ns, bad_by[0], end_lo_ns, end_hi_ns), first, last, end_ns)

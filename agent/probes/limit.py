@@ -13,7 +13,10 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
-LATE_S: Final = 0.002  # a timer later than this was held up: ordinary ones are late by up to a millisecond
+LATE_S: Final = (
+    0.01  # a timer later than this was held up; less does not matter to limits, and is daily life on a busy node
+)
+GRACE_S: Final = 0.002  # for the loop to look at its sockets
 EXTENDED_MAX: Final = 4  # a limit is extended to at most this many times itself
 
 
@@ -68,8 +71,8 @@ class Limit:
         now_s = self._loop.time()
         STALLS.note(self._until_s, now_s)
         allowed_s = self._limit_s + min(STALLS.total_s - self._stalled_s, (EXTENDED_MAX - 1) * self._limit_s)
-        if allowed_s > self._until_s - self._began_s + LATE_S / 2:
-            self._wait(max(self._began_s + allowed_s, now_s + LATE_S))
+        if allowed_s > self._until_s - self._began_s + GRACE_S / 2:
+            self._wait(max(self._began_s + allowed_s, now_s + GRACE_S))
         elif self._task is not None:
             self._expired = True
             self._task.cancel()

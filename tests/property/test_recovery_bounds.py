@@ -40,6 +40,8 @@ def test_every_outage_lies_within_its_bounds(world: World) -> None:
         if span.outage.end_hi_ns is not None:
             assert hits[-1][1].end_ns <= span.outage.end_hi_ns
             assert span.outage.end_lo_ns <= (span.end_ns or 0) <= span.outage.end_hi_ns
+            if span.outage.end_hi_ns - span.outage.end_lo_ns <= 2 * world.interval_ns:
+                assert abs((span.end_ns or 0) - hits[-1][1].end_ns) <= world.interval_ns
 
 
 @settings(max_examples=60, deadline=None)
