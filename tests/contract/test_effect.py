@@ -26,7 +26,10 @@ def effects(tmp_path: Path) -> Iterator[Effects]:
     yield Effects(
         journal=journal, guardian=guardian, policy=lambda: policy, controller=list, notify=lambda *_: None
     )  # fmt: skip
+    child = guardian._child
     guardian.stop()
+    if child is not None:
+        child.wait(5)
     journal.close()
 
 
