@@ -3,6 +3,7 @@
 #   make bench     measurements                                         make chaos   the long SIGKILL campaign
 #   make lint      style, types, import contracts                       make protos  regenerate the gRPC code
 #   make clean     remove what these made                               make lock    renew the pinned versions
+#   make catalogue regenerate docs/faults.md and protos/catalogue.json from the faults
 
 PYTHON ?= python3
 GAMEDAY ?= experiments/gamedays/quickstart.yaml
@@ -32,11 +33,11 @@ endef
 # $(call install,directory,requirements)
 install = $(if $(UV),uv pip install --python $(1)/bin/python,$(1)/bin/python -m pip install --disable-pip-version-check --progress-bar on) $(2)
 
-.PHONY: gameday test bench chaos lint format protos lock clean help
+.PHONY: gameday test bench chaos lint format protos catalogue lock clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,5s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 $(STAMP): pyproject.toml requirements.lock
 	$(call make-venv,$(VENV))
@@ -77,6 +78,9 @@ protos: $(PROTOS_STAMP)
 	$(PROTOS_VENV)/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
 	@LC_ALL=C; export LC_ALL; sha256sum protos/*.proto protos/*_pb2.py protos/*_pb2.pyi protos/*_pb2_grpc.py > protos/generated.sha256
 	@echo "generated code and protos/generated.sha256 are up to date"
+
+catalogue: $(STAMP)
+	$(BIN)/python -m agent.catalogue
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --no-annotate $(ARGS) \

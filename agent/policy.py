@@ -11,11 +11,10 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from agent.faults.base import Effect
+from agent.faults.base import Effect, Touched
 from agent.system import proc
 from protos.error import Problem, RefusedError, SpecError
 
@@ -31,6 +30,15 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     protected_processes: list[str] = msgspec.field(  # by name, patterns
         default_factory=lambda: ["systemd", "init", "sshd", "supervisord", "blackstart-*"]
     )
+    protected_ports: list[int] = msgspec.field(  # of this node: spared by cuts, refused to faults on ports
+        default_factory=lambda: [22]
+    )
+    protected_paths: list[str] = msgspec.field(  # directories that no `file.*` fault may stand on, above or below
+        default_factory=lambda: ["/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/usr"]
+    )
+    protected_mounts: list[str] = []  # mount points that no fault may fill or slow down
+    protected_containers: list[str] = msgspec.field(default_factory=lambda: ["blackstart-*"])  # by name, patterns
+    own_paths: list[str] = []  # set by the agent: where it keeps its own files
     commands: list[list[str]] = []  # argument vectors (patterns) that `command` probes and workloads may run
 
     def check(self, effect: Effect, duration_s: float, controller: Sequence[str]) -> None:
@@ -46,9 +54,13 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             raise RefusedError(f"the node's policy does not opt in to {effect.fault} (it does to: {opted})")
         if duration_s > self.longest_s:
             raise RefusedError(f"{duration_s:g} s is longer than the node's policy allows ({self.longest_s:g} s)")
-        for row in effect.facts.get("targets", []):
-            self._check_process(msgspec.convert(row, proc.Identity))
-        self._check_addresses(effect.facts, controller)
+        touches = effect.touches
+        for one in touches.processes:
+            self._check_process(one)
+        self._check_addresses(touches.addresses, controller)
+        for path in touches.paths:
+            self._check_path(path)
+        self._check_rest(touches)
 
     def _check_process(self, one: proc.Identity) -> None:
         ancestors = _ancestors(os.getpid())
@@ -60,15 +72,35 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             if fnmatch.fnmatchcase(one.name, pattern):
                 raise RefusedError(f"process {one.name} (pid {one.pid}) is protected by the node's policy ({pattern})")
 
-    def _check_addresses(self, facts: dict[str, Any], controller: Sequence[str]) -> None:
+    def _check_addresses(self, addresses: Sequence[str], controller: Sequence[str]) -> None:
         guarded = [*self.protected_addresses, *(controller if self.protect_controller else ())]
-        for peer in facts.get("peers", []):
+        for peer in addresses:
             cut = ipaddress.ip_network(peer)
             for protected in guarded:
                 kept = ipaddress.ip_network(protected)
                 if cut.version == kept.version and cut.overlaps(kept):
                     whose = "is the controller's" if protected in controller else "is protected by the node's policy"
                     raise RefusedError(f"{peer} would cut off {protected}, which {whose}")
+
+    def _check_path(self, path: str) -> None:
+        asked = Path(path)
+        if asked == Path("/"):
+            raise RefusedError("/ is protected: everything stands on it")
+        for kept in map(Path, (*self.protected_paths, *self.own_paths)):
+            if asked == kept or kept in asked.parents or asked in kept.parents:
+                raise RefusedError(f"{path} is protected by the node's policy ({kept})")
+
+    def _check_rest(self, touches: Touched) -> None:
+        for port in touches.ports:
+            if port in self.protected_ports:
+                raise RefusedError(f"port {port} is protected by the node's policy")
+        for mount in touches.mounts:
+            if mount in self.protected_mounts:
+                raise RefusedError(f"what is mounted on {mount} is protected by the node's policy")
+        for name in touches.containers:
+            for pattern in self.protected_containers:
+                if fnmatch.fnmatchcase(name, pattern):
+                    raise RefusedError(f"container {name} is protected by the node's policy ({pattern})")
 
     def allows_command(self, arguments: Sequence[str]) -> bool:
         """Whether *arguments* match a listed vector, element by element; a last "*" stands for any rest."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from agent.faults.base import Effect, Fault, Undo
@@ -47,7 +47,7 @@ async def revert(fault: Fault[Any], effect: Effect) -> list[str]:
 
 
 async def revert_all(
-    journal: Journal, faults: dict[str, Fault[Any]], effects: Iterable[Effect], by: str
+    journal: Journal, faults: Mapping[str, Fault[Any]], effects: Iterable[Effect], by: str
 ) -> dict[str, list[str]]:
     """Reverts *effects* at the same time and journals each end; what is left of each, by id."""
 

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
 
+from agent.system import proc
+
 OnLost = Literal["revert", "hold"]
 
 
@@ -24,6 +26,17 @@ class Undo(StrEnum):
     SELF_HEALING = "self_healing"  # nothing to undo: the system under test recovers or does not
 
 
+class Touched(msgspec.Struct, kw_only=True):
+    """What an effect lays hands on, in the terms in which a node's policy protects things (`agent.policy`)."""
+
+    processes: list[proc.Identity] = []
+    addresses: list[str] = []  # networks, IPv4 and IPv6, of the peers
+    ports: list[int] = []  # service ports; empty beside addresses: all of them
+    paths: list[str] = []  # directories that fail or are slow
+    mounts: list[str] = []  # mount points whose space, inodes or throughput is used up
+    containers: list[str] = []  # names
+
+
 class Effect(msgspec.Struct, kw_only=True):
     """One thing done to one resource. All that revert needs is in here."""
 
@@ -33,11 +46,15 @@ class Effect(msgspec.Struct, kw_only=True):
     description: str  # for a human, before and after
     undo: Undo
     facts: dict[str, Any]  # the fault's own: identities, addresses; extended by inject
+    touches: Touched = msgspec.field(default_factory=Touched)
     injection: str = ""
     run_id: str = ""
     boot_id: str = ""
     duration_s: float = 0.0
     deadline_ns: int = 0  # CLOCK_MONOTONIC; 0 for self-healing effects
+    suspended_ns: int = (
+        0  # how long this boot had been suspended when it began: later suspension counts towards its end
+    )
     on_lost_controller: OnLost = "revert"
 
 
@@ -48,6 +65,18 @@ class Receipt(msgspec.Struct, frozen=True):
     text: str
     lo_ns: int
     hi_ns: int
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """What the catalogue says of a fault (docs/faults.md, `blackstart faults show`), in full sentences."""
+
+    does: str  # what happens to the target
+    mechanism: str  # how, with the kernel's or the library's own names
+    proof: str  # the receipt: what is observed, by another way than the one that injects
+    ends: str  # who ends it when the agent, or everybody, is dead
+    limits: str  # what it does not do, and what to beware of
+    example: dict[str, Any]  # a spec
+    source: str = ""  # manual pages, documents
 
 
 class Injected(msgspec.Struct, frozen=True):
@@ -65,7 +94,8 @@ class Fault(Protocol[SpecT_contra]):
 
     kind: ClassVar[str]
     spec: ClassVar[type[msgspec.Struct]]
-    undo: ClassVar[Undo]
+    undo: ClassVar[Undo]  # at its weakest; an effect's own may be stronger
+    page: ClassVar[Page]
 
     def missing(self) -> str:
         """What this node lacks for the fault, in words; empty when it can be done."""

@@ -44,6 +44,7 @@ def ruleset(arguments: dict[str, Any], left_ms: int) -> str:
     directions = {"in": ("input", "forward"), "out": ("output", "forward"), "both": ("input", "output", "forward")}
     for hook in directions[arguments["direction"]]:
         lines.append(f"chain {hook} {{ type filter hook {hook} priority -300; policy accept;")
+        lines += spare(hook, arguments.get("spared_ports", []))
         sides = {"input": ("saddr",), "output": ("daddr",), "forward": _forward_sides(arguments["direction"])}[hook]
         for version, family in ((4, "ip"), (6, "ip6")):
             if any(peer.version == version for peer in peers):
@@ -51,6 +52,14 @@ def ruleset(arguments: dict[str, Any], left_ms: int) -> str:
                           for match in _matches(side, ports, protocol)]  # fmt: skip
         lines.append("}")
     return "\n".join([*lines, "}"])
+
+
+def spare(hook: str, ports: list[int]) -> list[str]:
+    """Rules that let this node's own protected services (SSH) through, before anything is dropped."""
+    if not ports or hook == "forward":
+        return []
+    side = {"input": "dport", "output": "sport"}[hook]
+    return [f"tcp {side} {{ {', '.join(map(str, ports))} }} accept;"]
 
 
 def _forward_sides(direction: str) -> tuple[str, ...]:

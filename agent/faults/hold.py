@@ -28,12 +28,6 @@ class Grip(Protocol):
     tend: Callable[[], None]  # called about every TEND_S while in force
 
 
-KINDS: Final = {
-    "cpu": "agent.faults.grip_cpu",
-    "pause": "agent.faults.grip_pause",
-    "stop": "agent.faults.grip_stop",
-    "partition": "agent.faults.grip_partition",
-}
 TEND_S: Final = 0.05
 
 
@@ -41,7 +35,7 @@ def main(argv: list[str]) -> None:
     kind, deadline_ns, parent = argv[0], int(argv[1]), int(argv[2])
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a terminal's Ctrl-C is for the agent, which then ends its holders
-    grip: Grip = importlib.import_module(KINDS[kind])
+    grip: Grip = importlib.import_module(f"agent.faults.grip_{kind}")
     if grip.DIES_WITH_AGENT:
         libc.die_with_parent(parent)
     lines = sys.stdin.buffer.raw  # type: ignore[union-attr] # unbuffered: poll() must see what is unread

@@ -8,42 +8,46 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
-import os
-import subprocess
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import msgspec
 
-from agent.faults import reach, target
-from agent.faults.base import Effect, Injected, Receipt, Undo
-from agent.system import nft, proc
-from agent.system.holder import Holder, engage, release
+from agent.faults import reach, scope, table
+from agent.faults.base import Effect, Injected, Page, Receipt, Undo
+from agent.faults.held import HeldFault
+from agent.system import nft
 from agent.system.privilege import CAP_NET_ADMIN, has_capability
-from protos.error import FaultError, Problem, SpecError
 
 _ANSWER_TIMEOUT_S = 0.3
 _ASKED_MAX = 3  # peers that the receipt asks: the table is one transaction, so one cut peer stands for all
 
 
-class PartitionSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    peers: list[str]  # addresses and networks, IPv4 and IPv6
-    direction: Literal["both", "in", "out"] = "both"  # in: what comes from the peers is dropped
-    protocol: Literal["any", "tcp", "udp", "icmp"] = "any"
-    ports: list[int] = []  # empty: all; else the peers' or this node's service ports
-    network_of: target.ProcessSpec | None = None  # whose network namespace; None: the agent's
+class PartitionSpec(scope.Scope, forbid_unknown_fields=True, kw_only=True):
+    """All of it is scope."""
 
 
-class NetworkPartition:
+class NetworkPartition(HeldFault):
     """Confirmed by a drop counter that moves *and* a peer that no longer answers a process that knows of no rules."""
 
     kind: ClassVar[str] = "network.partition"
     spec: ClassVar[type[msgspec.Struct]] = PartitionSpec
     undo: ClassVar[Undo] = Undo.KERNEL
+    grip: ClassVar[str] = "partition"
+    page: ClassVar[Page] = Page(
+        does="Packets between this node and its peers are dropped: a cut, both ways or one way.",
+        mechanism="An nftables table of the effect's own, with the peers in sets whose elements expire at the "
+        "deadline. Protected ports of the node's policy (SSH) are spared in the agent's own namespace.",
+        proof="The table's counters move, and up to three peers no longer answer a process that knows of no rules.",
+        ends="The table is owned by its holder's socket: the kernel removes it when the holder dies, with the agent or "
+        "alone. If the holder hangs, the elements expire.",
+        limits="Up to three peers are asked. A peer that answered neither before the cut makes the receipt rest on our "
+        "own packets being dropped. Established connections stall and are not reset.",
+        example={"peers": ["10.0.0.12", "10.0.1.0/24"], "direction": "both"},
+        source="nft(8), flags owner; Linux 5.12",
+    )
 
     def __init__(self) -> None:
-        self._holders: dict[str, Holder] = {}
+        super().__init__()
         self._before: dict[str, dict[str, str]] = {}
 
     def missing(self) -> str:
@@ -51,48 +55,26 @@ class NetworkPartition:
         return ", ".join([*lacks, *filter(None, [nft.missing()])])
 
     def plan(self, spec: PartitionSpec) -> list[Effect]:
-        problems = [problem for at, peer in enumerate(spec.peers) if (problem := _wrong(at, peer))]
-        if not spec.peers:
-            problems.append(Problem("spec.peers", "is empty", "name the addresses to cut off"))
-        if spec.ports and spec.protocol == "icmp":
-            problems.append(Problem("spec.ports", "icmp has no ports"))
-        problems += [Problem("spec.ports", f"{port} is not in 1..65535") for port in spec.ports if not 0 < port < 65536]
-        if problems:
-            raise SpecError(*problems)
-        peers = sorted({str(ipaddress.ip_network(peer, strict=False)) for peer in spec.peers})
-        roots = target.resolve(spec.network_of) if spec.network_of else []
-        network = f"/proc/{roots[0].pid}/ns/net" if roots else ""
-        inode = os.stat(network or "/proc/self/ns/net").st_ino
-        words = {"both": "to and from", "in": "from", "out": "to"}[spec.direction]
-        ports = f", ports {', '.join(map(str, spec.ports))}" if spec.ports else ""
+        facts = scope.resolve(spec)
         effect = Effect(
             fault=self.kind,
-            resource=f"network:{inode}",
-            description=f"drop of packets {words} {', '.join(peers)}{ports}",
+            resource=f"network:{facts['inode']}",
+            description=f"drop of {scope.words(facts)}",
             undo=self.undo,
-            facts={
-                "network": network, "inode": inode, "peers": peers, "direction": spec.direction,
-                "protocol": spec.protocol, "ports": spec.ports,
-            },
-        )  # fmt: skip
-        effect.facts["table"] = f"blackstart_{effect.id}"
+            touches=scope.touched(facts),
+            facts=facts,
+        )
+        facts["table"] = table.name_of(effect)
         return [effect]
-
-    def prepare(self, effect: Effect) -> None:
-        arguments = {key: effect.facts[key] for key in ("network", "peers", "direction", "protocol", "ports", "table")}
-        holder = Holder("partition", arguments, effect.deadline_ns)
-        self._holders[effect.id] = holder
-        effect.facts["holder"] = msgspec.to_builtins(holder.identity)
 
     async def inject(self, effect: Effect) -> Injected:
         self._before[effect.id] = await self._ask(effect)
-        report = await engage(self._holders.get(effect.id))
-        return Injected(report["lo_ns"], report["hi_ns"])
+        return await super().inject(effect)
 
     async def observe(self, effect: Effect, injected: Injected) -> Receipt:
         before = self._before.pop(effect.id, {})
         after = await self._ask(effect)
-        dropped = await asyncio.to_thread(_dropped, effect)
+        dropped = table.dropped(await asyncio.to_thread(table.listing, effect))
         silent = {peer: how for peer, how in after.items() if how != reach.ANSWERS}
         confirmed = bool(after) and len(silent) == len(after) and dropped > 0
         answered = sum(how == reach.ANSWERS for how in before.values())
@@ -109,61 +91,8 @@ class NetworkPartition:
         port = facts["ports"][0] if facts["ports"] else 0
         return await reach.look(facts["network"], hosts, port, facts["protocol"], _ANSWER_TIMEOUT_S)
 
-    async def revert(self, effect: Effect) -> None:
-        if holder := effect.facts.get("holder"):
-            await release(msgspec.convert(holder, proc.Identity))
-        self._holders.pop(effect.id, None)
-        for _ in range(100):  # the kernel removes an owned table from a worker of its own, a moment later
-            if not self.residue(effect):
-                return
-            await asyncio.sleep(0.005)
-
-    def residue(self, effect: Effect) -> list[str]:
-        left = []
-        holder = effect.facts.get("holder")
-        if holder and proc.alive(msgspec.convert(holder, proc.Identity)):
-            left.append(f"the holder of the cut (pid {holder['pid']}) still runs")
-        if _listing(effect):
-            left.append(f"nftables table inet {effect.facts['table']} still stands")
-        return left
+    def _left(self, effect: Effect) -> list[str]:
+        return [f"nftables table inet {table.name_of(effect)} still stands"] if table.listing(effect) else []
 
     def remedy(self, effect: Effect) -> str:
-        holder = effect.facts.get("holder")
-        return f"kill -KILL {holder['pid']}" if holder else f"nft delete table inet {effect.facts['table']}"
-
-
-def _wrong(at: int, peer: str) -> Problem | None:
-    try:
-        ipaddress.ip_network(peer, strict=False)
-    except ValueError as error:
-        return Problem(f"spec.peers[{at}]", str(error), "give an address or a network, not a name")
-    return None
-
-
-def _listing(effect: Effect) -> list[dict[str, Any]]:
-    """The effect's table as the `nft` program sees it; empty when the table, or its namespace, is gone."""
-    network = effect.facts["network"] or "/proc/self/ns/net"
-    try:
-        if os.stat(network).st_ino != effect.facts["inode"]:
-            return []  # a recycled pid: that namespace is not the one we cut
-    except FileNotFoundError:
-        return []
-    inside = ["nsenter", f"--net={network}"] if effect.facts["network"] else []
-    command = [*inside, "nft", "--json", "list", "table", "inet", effect.facts["table"]]
-    if not any(Path(folder, "nft").exists() for folder in ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin")):
-        return []
-    try:
-        listed = subprocess.run(command, capture_output=True, check=False, timeout=5)
-    except subprocess.TimeoutExpired as error:
-        raise FaultError("nft does not answer: whether the cut stands cannot be told") from error
-    rows: list[dict[str, Any]] = json.loads(listed.stdout)["nftables"] if listed.returncode == 0 else []
-    return rows
-
-
-def _dropped(effect: Effect) -> int:
-    return sum(
-        expression["counter"]["packets"]
-        for row in _listing(effect)
-        for expression in row.get("rule", {}).get("expr", [])
-        if "counter" in expression
-    )
+        return super().remedy(effect) or f"nft delete table inet {table.name_of(effect)}"

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+from msgspec import Meta
 
 from agent.faults import target
-from agent.faults.base import Effect, Injected, Receipt, Undo
+from agent.faults.base import Effect, Injected, Page, Receipt, Touched, Undo
+from agent.faults.held import HeldFault
 from agent.system import proc, process
-from agent.system.holder import Holder, engage, release
 from agent.system.privilege import may_trace, tracer
 from protos.error import RefusedError
 
@@ -22,18 +23,27 @@ _STILL_S = 0.05  # five clock ticks: a process that runs gains at least one
 
 
 class PauseSpec(target.ProcessSpec, kw_only=True, forbid_unknown_fields=True):
-    mechanism: Literal["auto", "ptrace", "sigstop"] = "auto"
+    mechanism: Annotated[Literal["auto", "ptrace", "sigstop"], Meta(description="how they are stopped")] = "auto"
 
 
-class ProcessPause:
+class ProcessPause(HeldFault):
     """The stop is seen in /proc, thread by thread, and confirmed by processor time that stands still."""
 
     kind: ClassVar[str] = "process.pause"
     spec: ClassVar[type[msgspec.Struct]] = PauseSpec
     undo: ClassVar[Undo] = Undo.KERNEL
-
-    def __init__(self) -> None:
-        self._holders: dict[str, Holder] = {}
+    page: ClassVar[Page] = Page(
+        does="A process and its descendants stand still, and run again at the end: a hang, not a death.",
+        mechanism="`ptrace`: a holder seizes and interrupts every thread; `sigstop`: a holder sends SIGSTOP. "
+        "`auto` takes ptrace where it is allowed.",
+        proof="Every thread is in a stopped state in /proc and gains no processor time.",
+        ends="With ptrace the kernel resumes the targets when the holder dies, and the holder dies with the agent. "
+        "With sigstop the holder outlives the agent and sends SIGCONT; behind it stand the guardian and the journal.",
+        limits="A traced process cannot be debugged meanwhile, and its TracerPid shows. "
+        "A stop by sigstop outlasts the death of holder, agent and guardian at once, until the agent starts again.",
+        example={"pattern": "ffmpeg .*live"},
+        source="ptrace(2), signal(7)",
+    )
 
     def missing(self) -> str:
         return ""
@@ -49,6 +59,7 @@ class ProcessPause:
                     resource=f"process:{root.pid}:{root.start}",
                     description=f"pause of {target.describe([root], len(members))}",
                     undo=Undo.KERNEL if tracing else Undo.GUARDIAN,
+                    touches=Touched(processes=members),
                     facts={
                         "targets": msgspec.to_builtins(members),
                         "tree": spec.tree,
@@ -59,17 +70,19 @@ class ProcessPause:
         return effects
 
     def prepare(self, effect: Effect) -> None:
-        facts = effect.facts
         if stopped := [one for one in _targets(effect) if proc.is_stopped(one)]:
             named = target.describe(stopped, len(stopped))
             raise RefusedError(f"already stopped by somebody else, who would find it running afterwards: {named}")
-        arguments = {"targets": facts["targets"], "tree": facts["tree"]}
-        holder = Holder("pause" if facts["mechanism"] == "ptrace" else "stop", arguments, effect.deadline_ns)
-        self._holders[effect.id] = holder
-        facts["holder"] = msgspec.to_builtins(holder.identity)
+        super().prepare(effect)
+
+    def _grip(self, effect: Effect) -> str:
+        return "pause" if effect.facts["mechanism"] == "ptrace" else "stop"
+
+    def _arguments(self, effect: Effect) -> dict[str, Any]:
+        return {"targets": effect.facts["targets"], "tree": effect.facts["tree"]}
 
     async def inject(self, effect: Effect) -> Injected:
-        report = await engage(self._holders.get(effect.id))
+        report = await self._engage(effect)
         effect.facts["targets"] = report["held"]
         return Injected(report["lo_ns"], report["hi_ns"])
 
@@ -88,30 +101,20 @@ class ProcessPause:
         return Receipt(confirmed=confirmed, text=text, lo_ns=injected.lo_ns, hi_ns=injected.hi_ns)
 
     async def revert(self, effect: Effect) -> None:
-        if holder := effect.facts.get("holder"):
-            await release(msgspec.convert(holder, proc.Identity))
-        self._holders.pop(effect.id, None)
+        await super().revert(effect)
         if effect.facts["mechanism"] == "sigstop":
             for one in reversed(_with_descendants(effect)):
                 process.send(one, signal.SIGCONT)
-        for _ in range(200):
-            if not self.residue(effect):
-                return
-            await asyncio.sleep(0.002)
+            await self._settled(effect)
 
-    def residue(self, effect: Effect) -> list[str]:
-        left = [
+    def _left(self, effect: Effect) -> list[str]:
+        return [
             f"process {one.name} (pid {one.pid}) is still stopped" for one in _targets(effect) if proc.is_stopped(one)
         ]
-        holder = effect.facts.get("holder")
-        if holder and proc.alive(msgspec.convert(holder, proc.Identity)):
-            left.append(f"the holder of the pause (pid {holder['pid']}) still runs")
-        return left
 
     def remedy(self, effect: Effect) -> str:
         pids = " ".join(str(one.pid) for one in _targets(effect))
-        holder = effect.facts.get("holder")
-        return (f"kill -KILL {holder['pid']}; " if holder else "") + f"kill -CONT {pids}"
+        return "; ".join(filter(None, (super().remedy(effect), f"kill -CONT {pids}")))
 
 
 def _targets(effect: Effect) -> list[proc.Identity]:

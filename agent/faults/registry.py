@@ -1,30 +1,56 @@
-"""Every fault this agent knows, by kind. A new fault is a new file and one line here."""
+"""Every fault this agent knows, by kind. A new fault is a new file and one line here.
+
+Modules are imported when their kind is first used: the guardian, and the agent's start, need only what is in force.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from agent.faults.base import Effect, Fault
-from agent.faults.network_partition import NetworkPartition
-from agent.faults.process_kill import ProcessKill
-from agent.faults.process_pause import ProcessPause
-from agent.faults.resource_cpu import ResourceCpu
 from protos.error import Problem, SpecError
 
+KINDS: Final[dict[str, str]] = {  # kind -> module:class
+    "network.partition": "network_partition:NetworkPartition",
+    "process.kill": "process_kill:ProcessKill",
+    "process.pause": "process_pause:ProcessPause",
+    "resource.cpu": "resource_cpu:ResourceCpu",
+}
 
-def all_faults() -> dict[str, Fault[Any]]:
+
+class Faults(Mapping[str, Fault[Any]]):
+    """One instance a kind, made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Fault[Any]] = {}
+
+    def __getitem__(self, kind: str) -> Fault[Any]:
+        if kind not in self._made:
+            module, _, name = KINDS[kind].partition(":")
+            self._made[kind] = getattr(importlib.import_module(f"agent.faults.{module}"), name)()
+        return self._made[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(KINDS))
+
+    def __len__(self) -> int:
+        return len(KINDS)
+
+
+def all_faults() -> Faults:
     """Fresh instances, by kind."""
-    faults: list[Fault[Any]] = [NetworkPartition(), ProcessKill(), ProcessPause(), ResourceCpu()]
-    return {fault.kind: fault for fault in faults}
+    return Faults()
 
 
-def plan(faults: dict[str, Fault[Any]], kind: str, spec: dict[str, Any]) -> list[Effect]:
+def plan(faults: Mapping[str, Fault[Any]], kind: str, spec: dict[str, Any]) -> list[Effect]:
     """The effects of *spec*, at least one. SpecError for an unknown kind, a wrong spec, or one without targets."""
-    fault = faults.get(kind)
-    if fault is None:
+    if kind not in faults:
         raise SpecError(Problem("fault", f"unknown fault {kind!r}", f"known: {', '.join(sorted(faults))}"))
+    fault = faults[kind]
     if lacks := fault.missing():
         raise SpecError(Problem("fault", f"{kind} cannot run on this node: it lacks {lacks}"))
     try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from msgspec import Meta
 
-from agent.faults.base import Effect, Injected, Receipt, Undo
+from agent.faults.base import Effect, Injected, Page, Receipt, Undo
+from agent.faults.held import HeldFault, holder_of
 from agent.system import proc
-from agent.system.holder import Holder, engage, release
 from protos.error import Problem, SpecError
 
 _WINDOW_S = 0.4
@@ -22,34 +23,35 @@ _BUSY_MIN = 0.7  # of the load asked: what the node as a whole must show
 
 
 class CpuSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    load_fraction: float = 1.0  # of each processor, in (0, 1]
-    workers: int = 0  # processors loaded; 0: all that the agent may use
+    load_fraction: Annotated[float, Meta(gt=0, le=1, description="of each processor loaded")] = 1.0
+    workers: Annotated[int, Meta(ge=0, description="processors loaded; 0: all that the agent may use")] = 0
 
 
-class ResourceCpu:
+class ResourceCpu(HeldFault):
     """The load is seen in the workers' own processor time and confirmed by the node's busy fraction."""
 
     kind: ClassVar[str] = "resource.cpu"
     spec: ClassVar[type[msgspec.Struct]] = CpuSpec
     undo: ClassVar[Undo] = Undo.KERNEL
-
-    def __init__(self) -> None:
-        self._holders: dict[str, Holder] = {}
+    grip: ClassVar[str] = "cpu"
+    page: ClassVar[Page] = Page(
+        does="Processors of the node are kept busy for a fraction of the time.",
+        mechanism="Worker processes that compute for a part of every 20 ms.",
+        proof="The workers' own processor time, and the node's busy fraction from /proc/stat.",
+        ends="The workers die with their holder and the holder with the agent (PR_SET_PDEATHSIG); "
+        "each has the deadline of its own.",
+        limits="A share, not a reservation: on a saturated node the workers get what the scheduler gives them.",
+        example={"load_fraction": 0.9, "workers": 2},
+        source="prctl(2), proc(5)",
+    )
 
     def missing(self) -> str:
         return ""
 
     def plan(self, spec: CpuSpec) -> list[Effect]:
         processors = len(os.sched_getaffinity(0))
-        problems = []
-        if not 0 < spec.load_fraction <= 1:
-            problems.append(Problem("spec.load_fraction", f"{spec.load_fraction} is not in (0, 1]"))
-        if not 0 <= spec.workers <= processors:
-            problems.append(
-                Problem("spec.workers", f"{spec.workers} is not in 0..{processors}, this node's processors")
-            )
-        if problems:
-            raise SpecError(*problems)
+        if spec.workers > processors:
+            raise SpecError(Problem("spec.workers", f"{spec.workers} is more than this node's {processors} processors"))
         workers = spec.workers or processors
         return [
             Effect(
@@ -61,14 +63,11 @@ class ResourceCpu:
             )
         ]
 
-    def prepare(self, effect: Effect) -> None:
-        arguments = {"load_fraction": effect.facts["load_fraction"], "workers": effect.facts["workers"]}
-        holder = Holder("cpu", arguments, effect.deadline_ns)
-        self._holders[effect.id] = holder
-        effect.facts["holder"] = msgspec.to_builtins(holder.identity)
+    def _arguments(self, effect: Effect) -> dict[str, Any]:
+        return {"load_fraction": effect.facts["load_fraction"], "workers": effect.facts["workers"]}
 
     async def inject(self, effect: Effect) -> Injected:
-        report = await engage(self._holders.get(effect.id))
+        report = await self._engage(effect)
         effect.facts["burners"] = report["workers"]
         return Injected(report["lo_ns"], report["hi_ns"])
 
@@ -88,23 +87,12 @@ class ResourceCpu:
         )
         return Receipt(confirmed=confirmed, text=text, lo_ns=injected.lo_ns, hi_ns=injected.hi_ns)
 
-    async def revert(self, effect: Effect) -> None:
-        if holder := effect.facts.get("holder"):
-            await release(msgspec.convert(holder, proc.Identity))
-        self._holders.pop(effect.id, None)
-        for _ in range(200):
-            if not self.residue(effect):
-                return
-            await asyncio.sleep(0.002)
-
-    def residue(self, effect: Effect) -> list[str]:
-        holder = effect.facts.get("holder")
-        held = [msgspec.convert(holder, proc.Identity)] if holder else []
-        return [f"load worker (pid {one.pid}) still runs" for one in [*held, *_burners(effect)] if proc.alive(one)]
+    def _left(self, effect: Effect) -> list[str]:
+        return [f"load worker (pid {one.pid}) still runs" for one in _burners(effect) if proc.alive(one)]
 
     def remedy(self, effect: Effect) -> str:
-        holder = effect.facts.get("holder")
-        pids = [str(one.pid) for one in _burners(effect)] + ([str(holder["pid"])] if holder else [])
+        holder = holder_of(effect)
+        pids = [str(one.pid) for one in [*_burners(effect), *([holder] if holder else [])]]
         return f"kill -KILL {' '.join(pids)}"
 
 

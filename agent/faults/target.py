@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from agent.system import proc
 from protos.error import Problem, SpecError
@@ -18,10 +20,10 @@ from protos.error import Problem, SpecError
 class ProcessSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Exactly one of *pid_file*, *pid* and *pattern* names the processes; with *tree*, their descendants too."""
 
-    pid_file: str = ""
-    pid: int = 0
-    pattern: str = ""  # regular expression, searched in the command line
-    tree: bool = True
+    pid_file: Annotated[str, Meta(description="file that holds the target's pid")] = ""
+    pid: Annotated[int, Meta(ge=0, description="the target's pid")] = 0
+    pattern: Annotated[str, Meta(description="regular expression, searched in the command lines")] = ""
+    tree: Annotated[bool, Meta(description="the targets' descendants too")] = True
 
 
 def resolve(spec: ProcessSpec) -> list[proc.Identity]:

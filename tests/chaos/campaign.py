@@ -32,13 +32,7 @@ from tests.chaos.victim import STEPS
 BOUND_S = 0.5
 _DURATION_S = 1.2
 _GIVE_UP_S = 10.0
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "process.kill": ("process.kill", {}),
-    "process.pause": ("process.pause", {"mechanism": "ptrace"}),
-    "process.pause (sigstop)": ("process.pause", {"mechanism": "sigstop"}),
-    "network.partition": ("network.partition", {}),
-    "resource.cpu": ("resource.cpu", {}),
-}
+VARIANTS = cases.variants()
 KILLED = ("agent", "guardian", "both")
 
 
@@ -143,24 +137,24 @@ def attempt(trial: Trial) -> Outcome:
     kind, extra = VARIANTS[trial.variant]
     with cases.case(kind) as made, tempfile.TemporaryDirectory(prefix="blackstart-chaos-") as folder:
         made.spec |= extra
-        before = made.fingerprint()
+        before = made.comparable()
         subject = Subject(Path(folder), made, gated=bool(trial.step))
         try:
             if trial.step:
                 subject.run_to(trial.step)
             else:
                 subject.run_to("arm")
-            gone_ns = _watch(made, kind, before, trial.after_s)
+            gone_ns = _watch(made, before, trial.after_s)
             killed_s = time.monotonic()
             _kill(trial.killed, subject)
             if trial.killed == "guardian":
                 subject.answer()
                 subject.run_to("ended" if trial.step != "ended" else "")
-            gone_ns = _gone(made, kind, before) or gone_ns
+            gone_ns = _gone(made, before) or gone_ns
             late_s = (gone_ns - subject.deadline_ns) / 1e9 if subject.deadline_ns and gone_ns else None
         finally:
             subject.close()
-        residue = [*_audit(made, kind, before), *_next_start(Path(folder), made)]
+        residue = [*_audit(made, before), *_next_start(Path(folder), made)]
         return Outcome(trial, max(0.0, gone_ns / 1e9 - killed_s), late_s, tuple(residue))
 
 
@@ -175,19 +169,11 @@ def _kill(which: str, subject: Subject) -> None:
             pass  # it had ended with its agent
 
 
-def _comparable(print_: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {key: value for key, value in print_.items() if not (kind == "process.kill" and key == "alive")}
-
-
-def _changed(made: cases.Case, kind: str, before: dict[str, Any]) -> bool:
-    return _comparable(made.fingerprint(), kind) != _comparable(before, kind)
-
-
-def _watch(made: cases.Case, kind: str, before: dict[str, Any], for_s: float) -> int:
+def _watch(made: cases.Case, before: dict[str, Any], for_s: float) -> int:
     """Looks on for a while; the first instant of the state as before that followed a changed one, 0 if none did."""
     until, changed, back_ns = time.monotonic() + for_s, False, 0
     while time.monotonic() < until:
-        now_changed = _changed(made, kind, before)
+        now_changed = made.comparable() != before
         if changed and not now_changed:
             back_ns = time.monotonic_ns()
         changed = now_changed
@@ -195,19 +181,18 @@ def _watch(made: cases.Case, kind: str, before: dict[str, Any], for_s: float) ->
     return 0 if changed else back_ns
 
 
-def _gone(made: cases.Case, kind: str, before: dict[str, Any]) -> int:
+def _gone(made: cases.Case, before: dict[str, Any]) -> int:
     """The instant at which the state is as before again; 0 if it is so already. Gives up after 10 s: then it is now."""
     give_up, waited = time.monotonic() + _GIVE_UP_S, False
-    while _changed(made, kind, before) and time.monotonic() < give_up:
+    while (made.comparable() != before) and time.monotonic() < give_up:
         waited = True
         time.sleep(0.01)
     return time.monotonic_ns() if waited else 0
 
 
-def _audit(made: cases.Case, kind: str, before: dict[str, Any]) -> list[str]:
-    after = made.fingerprint()
-    was, now = _comparable(before, kind), _comparable(after, kind)
-    return [f"{key}: {now[key]!r} is not {was[key]!r}" for key in was if was[key] != now[key]]
+def _audit(made: cases.Case, before: dict[str, Any]) -> list[str]:
+    now = made.comparable()
+    return [f"{key}: {now[key]!r} is not {was!r}" for key, was in before.items() if now[key] != was]
 
 
 def _next_start(state: Path, made: cases.Case) -> list[str]:

@@ -19,11 +19,12 @@ from agent.faults.base import Effect, Undo
 from agent.journal import Journal
 from agent.system import proc
 from agent.undo import record
-from protos.error import FaultError, SpecError
+from protos.error import SpecError
 from tests.chaos import case as cases
 
 KINDS = sorted(registry.all_faults())
 UNDONE = [kind for kind in KINDS if registry.all_faults()[kind].undo is not Undo.SELF_HEALING]
+MALFORMED = ({"surprise": 1}, {"pid": "x", "peers": 3, "load_fraction": "all"})
 
 
 @pytest.fixture(autouse=True)
@@ -128,9 +129,7 @@ async def test_a_target_that_is_gone_is_no_obstacle_to_revert(case: cases.Case) 
     fault, effect = planned(case)
     if effect.undo is not Undo.SELF_HEALING:
         await put_in_force(fault, effect)
-    for process in case.processes:
-        process.kill()
-        process.wait()
+    case.vanish()
     await fault.revert(effect)
     assert fault.residue(effect) == []
 
@@ -145,7 +144,7 @@ async def test_a_prepared_effect_that_never_took_hold_reverts(case: cases.Case) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("spec", [{"surprise": 1}, {"pid": "x", "peers": 3, "load_fraction": "all"}])
+@pytest.mark.parametrize("spec", MALFORMED)
 def test_a_malformed_spec_is_refused_in_words(kind: str, spec: dict[str, Any]) -> None:
     if reason := cases.missing(kind):
         pytest.skip(f"{kind}: {reason}")
@@ -154,34 +153,15 @@ def test_a_malformed_spec_is_refused_in_words(kind: str, spec: dict[str, Any]) -
     assert kind in str(refusal.value)
 
 
-async def test_a_recycled_pid_is_not_the_target() -> None:
-    with cases.case("process.kill") as made:
-        fault, effect = planned(made)
-        for row in effect.facts["targets"]:
-            row["start"] -= 1  # as if the pid had belonged to an earlier process
-        with pytest.raises(FaultError, match="gone before the signal"):
-            await fault.inject(effect)
-        assert made.fingerprint()["alive"] == 2
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_has_a_page_and_documented_fields(kind: str) -> None:
+    fault = registry.all_faults()[kind]
+    assert kind == fault.kind
+    assert all(text.endswith(".") for text in (fault.page.does, fault.page.proof, fault.page.ends, fault.page.limits))
+    msgspec.convert(fault.page.example, fault.spec)
+    for name, schema in msgspec.json.schema(fault.spec)["$defs"][fault.spec.__name__]["properties"].items():
+        assert schema.get("description"), f"{kind}: field {name} has no description"
 
 
-async def test_a_pause_that_was_lifted_by_somebody_else_is_not_confirmed() -> None:
-    with cases.case("process.pause") as made:
-        made.spec["mechanism"] = "sigstop"
-        fault, effect = planned(made)
-        fault.prepare(effect)
-        injected = await fault.inject(effect)
-        for one in effect.facts["targets"]:
-            os.kill(one["pid"], 18)
-        receipt = await fault.observe(effect, injected)
-        await fault.revert(effect)
-        assert not receipt.confirmed
-        assert "not standing still" in receipt.text
-
-
-async def test_a_process_killed_while_paused_is_seen_dead_by_its_parent() -> None:
-    with cases.case("process.pause") as made:
-        fault, effect = planned(made)
-        await put_in_force(fault, effect)
-        os.kill(made.processes[0].pid, 9)
-        await asyncio.to_thread(made.processes[0].wait, 2)
-        await fault.revert(effect)
+def test_every_fault_has_a_case() -> None:
+    assert sorted(cases.SUBJECTS) == KINDS

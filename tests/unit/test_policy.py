@@ -9,14 +9,15 @@ import msgspec
 import pytest
 
 from agent import policy
-from agent.faults.base import Effect, Undo
+from agent.faults.base import Effect, Touched, Undo
 from agent.policy import Policy
 from agent.system import proc
 from protos.error import RefusedError, SpecError
 
 
-def effect(kind: str = "process.kill", **facts: object) -> Effect:
-    return Effect(fault=kind, resource="r", description="d", undo=Undo.KERNEL, facts=facts)
+def effect(kind: str = "process.kill", **touched: object) -> Effect:
+    touches = msgspec.convert(touched, Touched)
+    return Effect(fault=kind, resource="r", description="d", undo=Undo.KERNEL, facts={}, touches=touches)
 
 
 def test_without_a_file_every_fault_is_refused() -> None:
@@ -39,18 +40,18 @@ def test_the_longest_duration_is_the_nodes() -> None:
 def test_the_agent_and_all_above_it_are_safe(pid: int) -> None:
     target = proc.identify(pid)
     with pytest.raises(RefusedError, match="is protected"):
-        Policy(faults=["*"], protected_processes=[]).check(effect(targets=[msgspec.to_builtins(target)]), 1, [])
+        Policy(faults=["*"], protected_processes=[]).check(effect(processes=[msgspec.to_builtins(target)]), 1, [])
 
 
 def test_protected_names_are_safe() -> None:
     target = {"pid": 2**22 + 5, "start": 1, "name": "sshd"}
     with pytest.raises(RefusedError, match="sshd"):
-        Policy(faults=["*"]).check(effect(targets=[target]), 1, [])
+        Policy(faults=["*"]).check(effect(processes=[target]), 1, [])
 
 
 @pytest.mark.parametrize("peer", ["10.0.0.9", "10.0.0.0/24", "0.0.0.0/0"])
 def test_the_controller_is_never_cut_off(peer: str) -> None:
-    cut = effect("network.partition", peers=[peer])
+    cut = effect("network.partition", addresses=[peer])
     with pytest.raises(RefusedError, match=r"cut off 10\.0\.0\.9, which is the controller's"):
         Policy(faults=["*"]).check(cut, 1, ["10.0.0.9", "::1"])
     Policy(faults=["*"], protect_controller=False).check(cut, 1, ["10.0.0.9"])
@@ -58,7 +59,7 @@ def test_the_controller_is_never_cut_off(peer: str) -> None:
 
 def test_protected_networks_are_safe() -> None:
     with pytest.raises(RefusedError, match="protected by the node's policy"):
-        Policy(faults=["*"], protected_addresses=["10.1.0.0/16"]).check(effect(peers=["10.1.2.3"]), 1, [])
+        Policy(faults=["*"], protected_addresses=["10.1.0.0/16"]).check(effect(addresses=["10.1.2.3"]), 1, [])
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,23 @@ def test_a_malformed_policy_is_one_clear_error(tmp_path: Path, text: str) -> Non
 def test_a_missing_policy_file_says_which(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="cannot read the policy"):
         policy.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", ["/", "/etc", "/etc/ssl", "/usr/lib", "/srv", "/srv/agent/state", "/srv/agent"])
+def test_no_file_fault_stands_on_what_is_protected(path: str) -> None:
+    with pytest.raises(RefusedError, match="is protected"):
+        Policy(faults=["*"], own_paths=["/srv/agent/state"]).check(effect("file.io_error", paths=[path]), 1, [])
+    Policy(faults=["*"], own_paths=["/srv/agent/state"]).check(effect("file.io_error", paths=["/srv/web"]), 1, [])
+
+
+@pytest.mark.parametrize(
+    ("touched", "said"),
+    [
+        ({"ports": [443, 22]}, "port 22 is protected"),
+        ({"mounts": ["/data"]}, "/data is protected"),
+        ({"containers": ["web", "blackstart-agent"]}, "container blackstart-agent is protected"),
+    ],
+)
+def test_ports_mounts_and_containers_are_protected(touched: dict[str, object], said: str) -> None:
+    with pytest.raises(RefusedError, match=said):
+        Policy(faults=["*"], protected_mounts=["/data"]).check(effect("any", **touched), 1, [])

@@ -1,0 +1,96 @@
+"""Which packets a network fault means: peers, direction, protocol, ports, and in whose network namespace.
+
+Invariant: a namespace is named by a process's /proc entry *and* its inode, checked again at every use.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from agent.faults import target
+from agent.faults.base import Touched
+from protos.error import Problem, SpecError
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Direction = Literal["both", "in", "out"]
+EVERYONE = ("0.0.0.0/0", "::/0")
+
+
+class Scope(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The fields that every fault on packets has."""
+
+    peers: Annotated[list[str], Meta(description="addresses and networks, IPv4 and IPv6")] = []
+    direction: Annotated[Direction, Meta(description="in: what comes from the peers; out: what goes to them")] = "both"
+    protocol: Annotated[Literal["any", "tcp", "udp", "icmp"], Meta(description="protocol of the packets")] = "any"
+    ports: Annotated[list[Port], Meta(description="service ports, the peers' or this node's; empty: all")] = []
+    network_of: Annotated[
+        target.ProcessSpec | None, Meta(description="the process whose network namespace is meant; null: the agent's")
+    ] = None
+
+
+def resolve(scope: Scope, *, everyone: bool = False) -> dict[str, Any]:
+    """The facts of *scope* here and now: network, inode, peers, direction, protocol, ports.
+
+    Args:
+        scope: as asked.
+        everyone: whether no peers mean all of them; else that is an error.
+
+    Raises:
+        SpecError: every problem at once.
+    """
+    problems = [problem for at, peer in enumerate(scope.peers) if (problem := _wrong(at, peer))]
+    if not scope.peers and not everyone:
+        problems.append(Problem("spec.peers", "is empty", "name the addresses that are meant"))
+    if scope.ports and scope.protocol == "icmp":
+        problems.append(Problem("spec.ports", "icmp has no ports"))
+    if problems:
+        raise SpecError(*problems)
+    roots = target.resolve(scope.network_of) if scope.network_of else []
+    network = f"/proc/{roots[0].pid}/ns/net" if roots else ""
+    return {
+        "network": network, "inode": os.stat(network or "/proc/self/ns/net").st_ino,
+        "peers": sorted({str(ipaddress.ip_network(peer, strict=False)) for peer in scope.peers or EVERYONE}),
+        "direction": scope.direction, "protocol": scope.protocol, "ports": scope.ports,
+    }  # fmt: skip
+
+
+def own_network(facts: dict[str, Any]) -> bool:
+    """Whether the fault acts in the agent's own namespace, on which its link and the node's SSH depend."""
+    return bool(facts["inode"] == os.stat("/proc/self/ns/net").st_ino)
+
+
+def touched(facts: dict[str, Any]) -> Touched:
+    """What the policy checks: in another namespace neither the controller nor the node's ports are at stake."""
+    if not own_network(facts):
+        return Touched()
+    return Touched(addresses=facts["peers"], ports=facts["ports"])
+
+
+def there(facts: dict[str, Any]) -> bool:
+    """Whether the namespace is still the one that was meant: a recycled pid's is not."""
+    try:
+        return bool(os.stat(facts["network"] or "/proc/self/ns/net").st_ino == facts["inode"])
+    except FileNotFoundError:
+        return False
+
+
+def words(facts: dict[str, Any]) -> str:
+    """For a human: `packets to and from 10.0.0.2/32, ports 5432`."""
+    side = {"both": "to and from", "in": "from", "out": "to"}[facts["direction"]]
+    peers = "everyone" if set(facts["peers"]) == set(EVERYONE) else ", ".join(facts["peers"])
+    protocol = "" if facts["protocol"] == "any" else f"{facts['protocol']} "
+    ports = f", ports {', '.join(map(str, facts['ports']))}" if facts["ports"] else ""
+    return f"{protocol}packets {side} {peers}{ports}"
+
+
+def _wrong(at: int, peer: str) -> Problem | None:
+    try:
+        ipaddress.ip_network(peer, strict=False)
+    except ValueError as error:
+        return Problem(f"spec.peers[{at}]", str(error), "give an address or a network, not a name")
+    return None

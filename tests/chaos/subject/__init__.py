@@ -1,0 +1,1 @@
+"""One module a family: the targets that faults are tried on. See `tests.chaos.case`."""
