@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from protos.error import SpecError
+
 if TYPE_CHECKING:
     from controller.store.base import RunRecord
 
@@ -103,3 +105,16 @@ class ActiveRun:
             self.journal = journal if journal is not None else self.journal
         self.closing = True
         self.stop.set()
+
+
+def check_injection(run: ActiveRun, name: str, duration_s: float, on_lost_controller: str) -> None:
+    """SpecError with all that is wrong with a call of `inject`."""
+    problems = []
+    if name in run.injections:
+        problems.append(f"injection {name!r} exists already in this run; give the second one another name")
+    if not duration_s > 0:
+        problems.append(f"duration_s is {duration_s:g}: every fault ends, so give more than 0 seconds")
+    if on_lost_controller not in ("revert", "hold"):
+        problems.append(f"on_lost_controller is {on_lost_controller!r}: write revert or hold")
+    if problems:
+        raise SpecError(*problems)

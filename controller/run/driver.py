@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.admission import Reservation
-from controller.run import measure
-from controller.run.active import ActiveRun, Injection, ProbeUse, lasting
+from controller.run import measure, recovering
+from controller.run.active import ActiveRun, Injection, ProbeUse, check_injection, lasting
 from controller.selector import parse, select
 from protos.error import BlackstartError, ProbeError, RefusedError, SpecError, StrandedError
 
@@ -90,7 +90,7 @@ class Driver:
     ) -> Json:  # fmt: skip
         """Injects on every agent picked, together: `{name, fault, effects, confirmed}`."""
         name = name or self._free_name(fault)
-        _check_injection(self._run, name, duration_s, on_lost_controller)
+        check_injection(self._run, name, duration_s, on_lost_controller)
         agents = self._pick("fault", fault, targets)
         injection = Injection(name, fault, f"{parse(targets)}: {', '.join(agents)}", agents)
         plan = {"fault": fault, "spec": spec or {}, "duration_s": duration_s}
@@ -140,9 +140,11 @@ class Driver:
         if not self._run.injections:
             raise SpecError("recovery: this run has injected nothing yet")
         injection = self._injection(after) if after else list(self._run.injections.values())[-1]
-        rto_s = self._rto_s(objective)
+        rto_s = recovering.rto_s(self._run, objective)
         await self._tell("recovery.waiting", f"Waiting up to {wait_s:g} s until {probe} is good after {injection.name}")
-        entries = await asyncio.gather(*(self._recovery(use, injection, agent, wait_s) for agent in use.agents))
+        entries = await asyncio.gather(
+            *(recovering.seen_by(self._reach, self._run, use, injection, agent, wait_s) for agent in use.agents)
+        )
         for entry in entries:
             entry |= {"objective": objective or "", "rto_s": rto_s}
             entry["result"] = measure.result(entry, rto_s, confirmed=injection.confirmed)
@@ -169,27 +171,6 @@ class Driver:
         await self._tell("workload.ended", f"Workload {kind} ended on {', '.join(agents)}", {"figures": figures})
         return {"figures": figures}
 
-    async def _recovery(self, use: ProbeUse, injection: Injection, agent: str, wait_s: float) -> Json:
-        """RECOVERY as one agent of the probe saw it."""
-        fleet = self._reach.fleet
-        there = fleet.member(agent)
-        translations = {
-            source.id: fleet.translation(source, there)
-            for source in map(fleet.member, injection.agents)
-            if source is not None
-        }
-        when = measure.instant(injection.effects, translations)
-        arguments: Json = {
-            "name": use.name, "injected_lo_ns": when.lo_ns, "injected_hi_ns": when.hi_ns, "wait_s": wait_s,
-        }  # fmt: skip
-        if when.reverted_ns is not None:
-            arguments["reverted_ns"] = when.reverted_ns
-        answer = await self._reach.dispatch.order(
-            agent, "probe.recovery", arguments, run_id=self._run.id, actor=self._run.record.actor,
-            timeout_s=wait_s + SHORT_S,
-        )  # fmt: skip
-        return answer | {"probe": use.name, "agent_id": agent, "after": injection.name}
-
     async def _undo(self, injection: Injection, failed: Mapping[str, BlackstartError]) -> None:
         """Reverts what took hold where others failed, and raises the first failure with the names of all."""
         answers = await self._order_all(injection.agents, "fault.revert", {"injection": injection.name}, REVERT_S)
@@ -214,15 +195,6 @@ class Driver:
             known = ", ".join(self._run.injections) or "none"
             raise SpecError(f"no injection {name!r} in this run; there are: {known}")
         return self._run.injections[name]
-
-    def _rto_s(self, objective: str | None) -> float | None:
-        if not objective:
-            return None
-        objectives = self._run.record.profile.get("objectives") or {}
-        if not isinstance(entry := objectives.get(objective), dict) or "rto_s" not in entry:
-            known = ", ".join(sorted(objectives)) or "none"
-            raise SpecError(f"the run's profile has no objective {objective!r} with rto_s; it has: {known}")
-        return float(entry["rto_s"])
 
     def _free_name(self, fault: str) -> str:
         if fault not in self._run.injections:
@@ -286,15 +258,3 @@ class Driver:
             if isinstance(answer, BlackstartError):
                 raise answer
         return {agent: answer for agent, answer in answers.items() if isinstance(answer, dict)}
-
-
-def _check_injection(run: ActiveRun, name: str, duration_s: float, on_lost_controller: str) -> None:
-    problems = []
-    if name in run.injections:
-        problems.append(f"injection {name!r} exists already in this run; give the second one another name")
-    if not duration_s > 0:
-        problems.append(f"duration_s is {duration_s:g}: every fault ends, so give more than 0 seconds")
-    if on_lost_controller not in ("revert", "hold"):
-        problems.append(f"on_lost_controller is {on_lost_controller!r}: write revert or hold")
-    if problems:
-        raise SpecError(*problems)
