@@ -8,61 +8,28 @@ failure at any step leaves nothing in force.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
 import structlog
 
 from agent import undo
+from agent.active import Active, Asked, leftover
 from agent.faults import registry
-from agent.faults.base import Effect, Injected, OnLost, Receipt, Undo
+from agent.faults.base import Effect, OnLost, Receipt, Undo
+from agent.faults.held import holder_of
 from agent.guardian import Guardian
 from agent.journal import Journal, Step
 from agent.policy import Policy
-from agent.system import proc
+from agent.system import clock, proc
+from agent.tend import Tender
 from protos.error import BlackstartError, Problem, RefusedError, SpecError
 
 Json = dict[str, Any]
 _EARLY_NS: Final = 50_000_000  # a holder ends at its deadline by itself, at about the time at which the agent acts
 _KEPT: Final = 1000  # ended effects that `revert` can still tell about
-
-
-@dataclass(slots=True)
-class Active:
-    """One effect, from its plan to its end."""
-
-    effect: Effect
-    state: str = "planned"  # injected, reverted, failed, stranded
-    injected: Injected | None = None
-    receipt: Receipt | None = None
-    reverted_ns: int = 0
-    residue: list[str] = field(default_factory=list)
-    timer: asyncio.TimerHandle | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def in_force(self) -> bool:
-        return self.state in ("injected", "stranded") and self.effect.undo is not Undo.SELF_HEALING
-
-    @property
-    def may_hold(self) -> bool:
-        """In force, or about to be."""
-        return self.in_force or self.state == "planned"
-
-    def document(self, remedy: str) -> Json:
-        """EFFECT of docs/architecture.md."""
-        effect, receipt = self.effect, self.receipt
-        return {
-            "id": effect.id, "run_id": effect.run_id, "injection": effect.injection, "fault": effect.fault,
-            "description": effect.description,
-            "undo": str(effect.undo), "resource": effect.resource, "state": self.state,
-            "confirmed": bool(receipt and receipt.confirmed), "receipt": receipt.text if receipt else "",
-            "injected_lo_ns": receipt.lo_ns if receipt else 0, "injected_hi_ns": receipt.hi_ns if receipt else 0,
-            "reverted_ns": self.reverted_ns, "residue": self.residue, "remedy": remedy if self.residue else "",
-        }  # fmt: skip
 
 
 class Effects:
@@ -83,6 +50,7 @@ class Effects:
         self._policy, self._controller, self._notify = policy, controller, notify
         self._active: dict[str, Active] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._tender = Tender(self)
         self._log = structlog.get_logger("agent.effect")
 
     def plan(self, kind: str, spec: Json, duration_s: float) -> list[Effect]:
@@ -95,23 +63,33 @@ class Effects:
         return effects
 
     async def inject(
-        self, *, run_id: str, injection: str, kind: str, spec: Json, duration_s: float, on_lost: OnLost
-    ) -> list[Json]:
+        self, *, run_id: str, injection: str, kind: str, spec: Json, duration_s: float, on_lost: OnLost,
+        follow: bool = False,
+    ) -> list[Json]:  # fmt: skip
         """Puts a fault in force; returns its effects with their receipts, or raises and leaves nothing."""
         if self.stopped:
             raise RefusedError("the emergency stop is in force: `blackstart stop --lift` ends it")
-        if not duration_s > 0:
-            raise SpecError(Problem("duration_s", f"{duration_s:g} is not above 0 seconds"))
+        if not (duration_s > 0 and math.isfinite(duration_s)):
+            raise SpecError(Problem("duration_s", f"{duration_s:g} is not a number of seconds above 0"))
+        if follow and _bare_pid(spec):
+            raise SpecError(Problem("spec.pid", "a pid does not come back", "to follow, name a pid_file or a pattern"))
         effects = self.plan(kind, spec, duration_s)
         self._refuse_conflicts(effects)
-        fresh = [self._begin(effect, run_id, injection, duration_s, on_lost) for effect in effects]
+        asked = Asked(run_id, injection, kind, spec, duration_s, on_lost, follow, targets_max=len(effects))
+        asked.deadline_ns = time.monotonic_ns() + int(duration_s * 1e9)
+        return await self.put_in_force(asked, effects)
+
+    async def put_in_force(self, asked: Asked, effects: list[Effect]) -> list[Json]:
+        """Takes planned effects through the steps from the intent to the receipt; leaves nothing if one fails."""
+        fresh = [self._begin(effect, asked) for effect in effects]
         try:
             await self._put_in_force(fresh)
         except BaseException:
             await asyncio.shield(self._abandon(fresh))
             raise
+        self._tender.wake()
         await asyncio.gather(*(self._observe(active) for active in fresh))
-        return [self._document(active) for active in fresh]
+        return [self.document(active) for active in fresh]
 
     def _refuse_conflicts(self, effects: list[Effect]) -> None:
         held = {
@@ -125,12 +103,13 @@ class Effects:
         if len(held) + len(effects) > (most := self._policy().effects_max):
             raise RefusedError(f"{len(held)} effects in force and {len(effects)} more: the policy allows {most}")
 
-    def _begin(self, effect: Effect, run_id: str, injection: str, duration_s: float, on_lost: OnLost) -> Active:
-        effect.run_id, effect.injection, effect.boot_id = run_id, injection, proc.boot_id()
-        effect.duration_s, effect.on_lost_controller = duration_s, on_lost
+    def _begin(self, effect: Effect, asked: Asked) -> Active:
+        effect.run_id, effect.injection, effect.boot_id = asked.run_id, asked.injection, proc.boot_id()
+        effect.duration_s, effect.on_lost_controller = asked.duration_s, asked.on_lost
+        effect.suspended_ns = clock.suspended_ns()
         if effect.undo is not Undo.SELF_HEALING:
-            effect.deadline_ns = time.monotonic_ns() + int(duration_s * 1e9)
-        active = self._active[effect.id] = Active(effect)
+            effect.deadline_ns = asked.deadline_ns
+        active = self._active[effect.id] = Active(effect, asked)
         return active
 
     async def _put_in_force(self, fresh: list[Active]) -> None:
@@ -179,12 +158,18 @@ class Effects:
                 active.state = "failed"
 
     def _expire(self, active: Active) -> None:
-        self._later(self._end_and_tell(active))
+        self._later(self.end_and_tell(active))
 
-    async def _end_and_tell(self, active: Active) -> None:
+    async def end_and_tell(self, active: Active) -> None:
+        """Ends an effect that nobody asked to be ended now, and tells the controller."""
+        before = active.state
         await self._end(active)
-        kind = "effect.stranded" if active.state == "stranded" else "effect.reverted"
-        self._notify(kind, active.effect.run_id, self._document(active))
+        if active.state != before:
+            self.tell("effect.stranded" if active.state == "stranded" else "effect.reverted", active)
+
+    def tell(self, kind: str, active: Active) -> None:
+        """Sends an event about an effect."""
+        self._notify(kind, active.effect.run_id, self.document(active))
 
     async def _end(self, active: Active) -> None:
         async with active.lock:
@@ -196,28 +181,40 @@ class Effects:
             self._check_it_held(active)
             active.residue = await undo.revert(self.faults[active.effect.fault], active.effect)
             active.reverted_ns = time.monotonic_ns()
-            active.state = "stranded" if active.residue else "reverted"
+            was, active.state = active.state, "stranded" if active.residue else "reverted"
+            if was == active.state:
+                return  # stranded as before: it is in the journal already
             try:
                 step: Step = "stranded" if active.residue else "reverted"
                 undo.record(self._journal, step, active.effect, "agent", "; ".join(active.residue))
             except BlackstartError as error:  # ended all the same; the next start ends it once more, harmlessly
                 self._log.warning("the end of an effect could not be journalled", error=str(error))
+            self._compact()
+        self._tender.wake()
         self._log.info("effect ended", effect=active.effect.id, run=active.effect.run_id, state=active.state)
+
+    def _compact(self) -> None:
+        try:
+            self._journal.compact()
+        except (BlackstartError, OSError) as error:
+            self._log.warning("the journal could not be compacted", error=str(error))
 
     def _check_it_held(self, active: Active) -> None:
         """A fault whose holder died before its time was not in force for as long as the receipt would make believe."""
-        holder = active.effect.facts.get("holder")
+        holder = holder_of(active.effect)
         early = time.monotonic_ns() < active.effect.deadline_ns - _EARLY_NS
-        if active.receipt and holder and early and not proc.alive(msgspec.convert(holder, proc.Identity)):
+        if active.receipt and holder and early and not proc.alive(holder):
             receipt, text = active.receipt, f"{active.receipt.text}; but it ended by itself before it was reverted"
             active.receipt = Receipt(confirmed=False, text=text, lo_ns=receipt.lo_ns, hi_ns=receipt.hi_ns)
 
     async def revert(self, chosen: Iterable[Active]) -> list[Json]:
         """Ends effects at the same time; harmless for those that have ended."""
         chosen = list(chosen)
+        for active in chosen:
+            active.asked.follow = False  # over: what comes back now is left alone
         await asyncio.gather(*(self._end(active) for active in chosen))
         self._forget()
-        return [self._document(active) for active in chosen]
+        return [self.document(active) for active in chosen]
 
     def of(self, *, run_id: str | None = None, injection: str | None = None) -> list[Active]:
         """Effects of a run, of one of its injections, or all."""
@@ -229,34 +226,47 @@ class Effects:
 
     async def lose_controller(self) -> None:
         """Ends what asked to be ended when the controller is lost."""
+        for active in self._active.values():
+            active.asked.follow &= active.effect.on_lost_controller == "hold"
         lost = [a for a in self._active.values() if a.may_hold and a.effect.on_lost_controller == "revert"]
         for active in lost:
-            await self._end_and_tell(active)
+            await self.end_and_tell(active)
 
     async def stop(self) -> list[Json]:
         """The emergency stop: ends all and refuses more until lifted."""
         self.stopped = True
+        for active in self._active.values():
+            active.asked.follow = False
         return await self.revert(active for active in self._active.values() if active.may_hold)
 
     def in_force(self) -> list[Json]:
-        return [self._document(active) for active in self._active.values() if active.in_force]
+        return [self.document(active) for active in self._active.values() if active.in_force]
 
     def residue(self, run_id: str) -> list[str]:
         """A fresh look at what the run's ended effects may have left."""
         return [
             f"{active.effect.description}: {left}"
             for active in self.of(run_id=run_id)
-            for left in self.faults[active.effect.fault].residue(active.effect)
+            for left in self._look_for_residue(active)
         ]
 
+    def _look_for_residue(self, active: Active) -> list[str]:
+        try:
+            return self.faults[active.effect.fault].residue(active.effect)
+        except BlackstartError as error:
+            return [str(error)]
+
     async def close(self) -> None:
+        await self._tender.close()
         await self.revert(list(self._active.values()))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _document(self, active: Active) -> Json:
-        return active.document(self.faults[active.effect.fault].remedy(active.effect))
+    def document(self, active: Active) -> Json:
+        """EFFECT, with the remedy where something is left."""
+        remedy = undo.remedy(self.faults[active.effect.fault], active.effect) if active.residue else ""
+        return active.document(remedy)
 
     def _forget(self) -> None:
         ended = [key for key, active in self._active.items() if not active.in_force and active.state != "planned"]
@@ -277,13 +287,14 @@ async def close_leftovers(journal: Journal, by: str = "start") -> list[Json]:
     """
     effects, faults = journal.in_force(), registry.all_faults()
     left = await undo.revert_all(journal, faults, effects, by)
-    return [
-        {
-            "id": effect.id, "run_id": effect.run_id, "injection": effect.injection, "fault": effect.fault,
-            "description": effect.description, "undo": str(effect.undo), "resource": effect.resource,
-            "state": "stranded" if left[effect.id] else "reverted", "confirmed": False,
-            "receipt": "the agent died while it was in force", "reverted_ns": time.monotonic_ns(),
-            "residue": left[effect.id], "remedy": faults[effect.fault].remedy(effect) if left[effect.id] else "",
-        }
-        for effect in effects
-    ]  # fmt: skip
+    rows = []
+    for effect in effects:
+        rest = left[effect.id]
+        remedy = undo.remedy(faults[effect.fault], effect) if rest and effect.fault in faults else ""
+        rows.append(leftover(effect, rest, remedy, time.monotonic_ns()))
+    return rows
+
+
+def _bare_pid(spec: Json) -> bool:
+    named = [spec, *(part for part in spec.values() if isinstance(part, dict))]
+    return any(part.get("pid") for part in named)

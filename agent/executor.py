@@ -48,6 +48,7 @@ class InjectArguments(msgspec.Struct, forbid_unknown_fields=True):
     spec: Json = {}
     duration_s: float = 300.0
     on_lost_controller: str = "revert"
+    follow: bool = False  # join a target again that went away and came back
 
 
 class Executor:
@@ -121,7 +122,7 @@ class Executor:
             raise SpecError(Problem("on_lost_controller", f"{asked.on_lost_controller!r} is neither revert nor hold"))
         effects = await self._effects.inject(
             run_id=run_id, injection=asked.injection, kind=asked.fault, spec=asked.spec, duration_s=asked.duration_s,
-            on_lost="hold" if asked.on_lost_controller == "hold" else "revert",
+            on_lost="hold" if asked.on_lost_controller == "hold" else "revert", follow=asked.follow,
         )  # fmt: skip
         return {"effects": effects}
 

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Final
 
 from agent.faults.base import Effect
-from agent.faults.registry import all_faults
+from agent.faults.registry import Faults, all_faults
 from agent.journal import Journal
-from agent.system import proc
+from agent.system import clock, proc
 from agent.undo import revert_all
 from protos.error import FaultError
 
 GRACE_S: Final = 0.15  # the agent's own timer comes first; the guardian acts when it has not
 _ANSWER_S: Final = 10.0
+_LOOK_S: Final = 0.5  # at the most, while something is in force: a machine may have been suspended meanwhile
+_GIVE_UP_S: Final = 8.0  # the pauses between tries, once the agent is dead, double up to this
 
 
 class Guardian:
@@ -102,45 +104,56 @@ _ending: Final[list[subprocess.Popen[bytes]]] = []
 
 def main(argv: list[str]) -> None:
     directory, channel = Path(argv[0]), socket.socket(fileno=int(argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever stops the service stops the agent: its end is our signal
-    journal, tried = Journal(directory), set[str]()
-    alive = True
-    while alive:
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # whoever stops the service stops the agent: its end is our signal
+    journal, faults, tried = Journal(directory), all_faults(), set[str]()
+    while True:
         waiting = [effect for effect in journal.in_force() if _here(effect) and effect.id not in tried]
-        channel.settimeout(_until_next(waiting))
-        try:
-            asked = channel.recv(1)
-            alive = bool(asked)
-            if alive:
-                channel.sendall(b"!")
-        except TimeoutError:
-            alive = True
-        except OSError:
-            alive = False
-        now_ns = time.monotonic_ns()
-        due = [
-            effect for effect in journal.in_force() if effect.id not in tried
-            if not alive or (_here(effect) and effect.deadline_ns and effect.deadline_ns + GRACE_S * 1e9 <= now_ns)
-        ]  # fmt: skip
-        if due:
-            asyncio.run(_end(journal, due))
+        if not _await_agent(channel, _until_next(waiting)):
+            break
+        if due := [effect for effect in waiting if _left_s(effect) <= 0]:
+            asyncio.run(_end(journal, faults, due))
             tried |= {effect.id for effect in due}
+    pause_s = 0.5
+    while left := journal.in_force():
+        asyncio.run(_end(journal, faults, left))
+        if not journal.in_force() or pause_s > _GIVE_UP_S:
+            return  # what is stranded now is for the agent's next start, or for a human
+        time.sleep(pause_s)
+        pause_s *= 2
 
 
-async def _end(journal: Journal, due: list[Effect]) -> None:
-    await revert_all(journal, all_faults(), due, "guardian")
+def _await_agent(channel: socket.socket, timeout_s: float | None) -> bool:
+    """Answers the agent's question, if one comes in time; False when the agent is dead."""
+    channel.settimeout(timeout_s)
+    try:
+        if not channel.recv(1):
+            return False
+        channel.sendall(b"!")
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+async def _end(journal: Journal, faults: Faults, due: list[Effect]) -> None:
+    await revert_all(journal, faults, due, "guardian")
 
 
 def _here(effect: Effect) -> bool:
-    return effect.boot_id == proc.boot_id()
+    return bool(effect.deadline_ns) and effect.boot_id == proc.boot_id()
+
+
+def _left_s(effect: Effect) -> float:
+    return clock.left_ns(effect.deadline_ns, effect.suspended_ns) / 1e9 + GRACE_S
 
 
 def _until_next(effects: list[Effect]) -> float | None:
     """Seconds until the guardian has to look again; None: only when spoken to."""
-    deadlines = [effect.deadline_ns for effect in effects if effect.deadline_ns]
-    return max(0.01, (min(deadlines) - time.monotonic_ns()) / 1e9 + GRACE_S) if deadlines else None
+    if not effects:
+        return None
+    return min(_LOOK_S, max(0.01, min(map(_left_s, effects))))
 
 
 if __name__ == "__main__":

@@ -53,10 +53,10 @@ class Journal:
 
     def append(self, record: Record) -> None:
         """Writes and syncs one record; TransientError, and nothing half-written counts, when the disk is full."""
-        body = self._encode(record)
-        line = b"%08x %b\n" % (zlib.crc32(body), body)
+        line = self._line(record)
         try:
             with self._lock():
+                self._follow()
                 end = os.lseek(self._file, 0, os.SEEK_END)
                 if end and os.pread(self._file, 1, end - 1) != b"\n":
                     line = b"\n" + line  # the line before was torn: do not join it
@@ -70,7 +70,8 @@ class Journal:
 
     def records(self) -> tuple[list[Record], int]:
         """All whole records in order, and the number of lines that were torn."""
-        data = os.pread(self._file, os.fstat(self._file).st_size, 0)
+        self._follow()
+        data = _whole(self._file)
         records, torn = [], 0
         for line in filter(None, data.split(b"\n")):
             record = _decode(line)
@@ -91,13 +92,40 @@ class Journal:
         return list(open_effects.values())
 
     def compact(self) -> None:
-        """Starts a new file when nothing is in force and the old one has grown; for the agent's start only."""
-        if os.fstat(self._file).st_size > _COMPACT_BYTES and not self.in_force():
-            with self._lock():
-                self._path.replace(self._path.with_suffix(".old"))
-                os.close(self._file)
-                self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                _sync_directory(self._path.parent)
+        """Starts a new file with what is in force, once the old one has grown; the old one is kept as `journal.old`.
+
+        Whoever else has the journal open (the guardian) goes over to the new file at the next use.
+        """
+        if os.fstat(self._file).st_size <= _COMPACT_BYTES:
+            return
+        with self._lock():
+            self._follow()
+            kept = {record.effect.id: record for record in self.records()[0]}
+            lines = [self._line(record) for record in kept.values() if record.step not in _ENDED]
+            fresh = self._path.with_suffix(".new")
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, b"".join(lines))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            old = self._path.with_suffix(".old")
+            old.unlink(missing_ok=True)
+            os.link(self._path, old)  # so that there is a journal at every instant
+            fresh.replace(self._path)
+            _sync_directory(self._path.parent)
+            self._follow()
+
+    def _follow(self) -> None:
+        """Goes over to the file that stands in the journal's place now."""
+        there, ours = self._path.stat(), os.fstat(self._file)
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            os.close(self._file)
+            self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+
+    def _line(self, record: Record) -> bytes:
+        body = self._encode(record)
+        return b"%08x %b\n" % (zlib.crc32(body), body)
 
     def close(self) -> None:
         os.close(self._file)
@@ -110,6 +138,10 @@ class Journal:
             yield
         finally:
             os.close(descriptor)
+
+
+def _whole(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
 
 def _decode(line: bytes) -> Record | None:

@@ -28,16 +28,12 @@ def record(journal: Journal, step: Step, effect: Effect, by: str, note: str = ""
 
 
 async def revert(fault: Fault[Any], effect: Effect) -> list[str]:
-    """Reverts with retries; what is left, in words. Effects of another boot have ended with it."""
-    if effect.undo is Undo.SELF_HEALING or effect.boot_id != proc.boot_id():
+    """Reverts with retries; what is left, in words. A reboot has ended effects of another boot, save those that last."""
+    if effect.undo is Undo.SELF_HEALING or (effect.boot_id != proc.boot_id() and not effect.survives_reboot):
         return []
     pause_s, left = _PAUSE_S, ["not tried"]
     for attempt in range(_ATTEMPTS):
-        try:
-            await fault.revert(effect)
-            left = fault.residue(effect)
-        except (BlackstartError, OSError) as error:
-            left = [f"{type(error).__name__}: {error}"]
+        left = await attempt_revert(fault, effect)
         if not left:
             break
         if attempt + 1 < _ATTEMPTS:
@@ -46,13 +42,33 @@ async def revert(fault: Fault[Any], effect: Effect) -> list[str]:
     return left
 
 
+async def attempt_revert(fault: Fault[Any], effect: Effect) -> list[str]:
+    """One try; what is left, in words. Never raises: a fault whose code breaks must not keep the others in force."""
+    try:
+        await fault.revert(effect)
+        return fault.residue(effect)
+    except Exception as error:  # noqa: BLE001 whatever breaks, the rest is to be reverted
+        return [f"{type(error).__name__}: {error}"]
+
+
+def remedy(fault: Fault[Any], effect: Effect) -> str:
+    """The command for a human; says so when the fault cannot tell."""
+    try:
+        return fault.remedy(effect)
+    except Exception as error:  # noqa: BLE001 as above
+        return f"# unknown ({error}): {effect.description}"
+
+
 async def revert_all(
     journal: Journal, faults: Mapping[str, Fault[Any]], effects: Iterable[Effect], by: str
 ) -> dict[str, list[str]]:
     """Reverts *effects* at the same time and journals each end; what is left of each, by id."""
 
     async def one(effect: Effect) -> tuple[str, list[str]]:
-        left = await revert(faults[effect.fault], effect)
+        if effect.fault in faults:
+            left = await revert(faults[effect.fault], effect)
+        else:
+            left = [f"this version knows no fault {effect.fault}"]
         try:
             record(journal, "stranded" if left else "reverted", effect, by, "; ".join(left))
         except BlackstartError:

@@ -52,9 +52,9 @@ class Effect(msgspec.Struct, kw_only=True):
     boot_id: str = ""
     duration_s: float = 0.0
     deadline_ns: int = 0  # CLOCK_MONOTONIC; 0 for self-healing effects
-    suspended_ns: int = (
-        0  # how long this boot had been suspended when it began: later suspension counts towards its end
-    )
+    suspended_ns: int = 0  # how long this boot had been suspended when it began; what comes later counts
+    survives_reboot: bool = False  # whether a reboot leaves it in force (an engine's stopped container)
+    follows: str = ""  # id of the effect whose target went away and came back as this one's
     on_lost_controller: OnLost = "revert"
 
 
@@ -120,3 +120,10 @@ class Fault(Protocol[SpecT_contra]):
 
     def remedy(self, effect: Effect) -> str:
         """The command with which a human ends the effect, should revert fail."""
+
+
+class Following(Protocol):
+    """What a fault may offer beside: without it a target is taken to be there until the effect ends."""
+
+    def gone(self, effect: Effect) -> bool:
+        """Whether the target went away by something else than the fault; asked four times a second."""

@@ -65,6 +65,12 @@ class HeldFault:
         while self.residue(effect) and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(_LOOK_S)
 
+    def gone(self, effect: Effect) -> bool:
+        """Whether the target went away by itself: every process that the fault touches, or its namespace's."""
+        root = effect.facts.get("root")
+        targets = [msgspec.convert(root, proc.Identity)] if root else effect.touches.processes
+        return bool(targets) and not any(map(proc.alive, targets))
+
     def residue(self, effect: Effect) -> list[str]:
         one = holder_of(effect)
         held = [f"the holder (pid {one.pid}) still runs"] if one is not None and proc.alive(one) else []

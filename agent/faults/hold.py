@@ -12,11 +12,10 @@ import os
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from agent.system import libc
+from agent.system import clock, libc
 
 
 class Grip(Protocol):
@@ -69,9 +68,9 @@ def _line(source: Any) -> bytes:
 
 
 def _stay(deadline_ns: int, tend: Callable[[], None]) -> None:
-    poll = select.poll()
+    poll, suspended = select.poll(), clock.suspended_ns()
     poll.register(0, select.POLLIN | select.POLLHUP)
-    while (left_s := (deadline_ns - time.monotonic_ns()) / 1e9) > 0:
+    while (left_s := clock.left_ns(deadline_ns, suspended) / 1e9) > 0:
         if poll.poll(min(left_s, TEND_S) * 1000):
             return
         tend()

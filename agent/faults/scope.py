@@ -53,7 +53,8 @@ def resolve(scope: Scope, *, everyone: bool = False) -> dict[str, Any]:
     roots = target.resolve(scope.network_of) if scope.network_of else []
     network = f"/proc/{roots[0].pid}/ns/net" if roots else ""
     return {
-        "network": network, "root": msgspec.to_builtins(roots[0]) if roots else None, "inode": os.stat(network or "/proc/self/ns/net").st_ino,
+        "network": network, "root": msgspec.to_builtins(roots[0]) if roots else None,
+        "inode": os.stat(network or "/proc/self/ns/net").st_ino,
         "peers": sorted({str(ipaddress.ip_network(peer, strict=False)) for peer in scope.peers or EVERYONE}),
         "direction": scope.direction, "protocol": scope.protocol, "ports": scope.ports,
     }  # fmt: skip
