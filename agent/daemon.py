@@ -14,12 +14,15 @@ import sys
 import time
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
 import structlog
 
 from agent import __version__, doctor, policy
+from agent.auditor import Auditor
+from agent.certificate import Certificates
 from agent.config import Config
 from agent.effect import Effects
 from agent.executor import Executor
@@ -38,6 +41,7 @@ from protos.channel import CHANNEL_OPTIONS, channel_credentials
 from protos.error import BlackstartError
 
 _RENEW_EVERY_S = 600.0
+_FOLDERS = (Path("/run/blackstart"), Path("/dev/shm/blackstart"))  # noqa: S108  places where faults may keep files
 
 
 class Daemon:
@@ -45,16 +49,20 @@ class Daemon:
 
     def __init__(self, config: Config, journal: Journal, guardian: Guardian, leftovers: list[dict[str, Any]]) -> None:
         self._config, self._guardian, self._leftovers = config, guardian, leftovers
-        self._policy = policy.load(config.policy_path)
+        self._load_policy()
         self._controller: list[str] = []
         self._spool = Spool(config.state_path, int(config.spool_mb * 1e6))
         self._effects = Effects(
             journal=journal, guardian=guardian, policy=lambda: self._policy,
             controller=lambda: self._controller, notify=self._notify,
+            before=lambda run_id, effects: self._certificates.watch(run_id, effects),
         )  # fmt: skip
+        folders = [config.state_path, *_FOLDERS]
+        self._certificates = Certificates(folders)
+        self._auditor = Auditor(self._effects, folders, self._notify)
         self._probes = ProbeEngine(sink=self._sink, allowed_command=self._allows)
         workload = CommandWorkload(self._allows)
-        executor = Executor(self._effects, self._probes, workload)
+        executor = Executor(self._effects, self._probes, workload, self._certificates)
         self._session = Session(
             link=self._link, hello=self._hello, spool=self._spool, executor=executor, effects=self._effects
         )
@@ -71,7 +79,14 @@ class Daemon:
             self._notify("agent.recovered", "", {"effects": self._leftovers})
         tasks = [
             asyncio.create_task(work)
-            for work in (self._session.run(), self._guardian.watch(), self._sense(), self._renew(), _feed_watchdog())
+            for work in (
+                self._session.run(),
+                self._guardian.watch(),
+                self._sense(),
+                self._renew(),
+                self._auditor.run(),
+                _feed_watchdog(),
+            )
         ]
         notify("READY=1", "STATUS=running")
         try:
@@ -154,9 +169,14 @@ class Daemon:
     def _allows(self, argv: Sequence[str]) -> bool:
         return self._policy.allows_command(argv)  # the policy of the moment: SIGHUP replaces it
 
+    def _load_policy(self) -> None:
+        loaded = policy.load(self._config.policy_path)
+        loaded.own_paths = [str(self._config.state_path)]
+        self._policy = loaded
+
     def _reload(self) -> None:
         try:
-            self._policy = policy.load(self._config.policy_path)
+            self._load_policy()
             self._log.info("policy read again", faults=self._policy.faults)
         except BlackstartError as error:
             self._log.error("policy not read again: the one before stays in force", error=str(error))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -33,7 +33,11 @@ _KEPT: Final = 1000  # ended effects that `revert` can still tell about
 
 
 class Effects:
-    """All effects of one agent. `notify(kind, run_id, body)` is told of ends that nobody asked for."""
+    """All effects of one agent.
+
+    `notify(kind, run_id, body)` is told of ends that nobody asked for; `before(run_id, effects)` may look at the node
+    before anything is done to it.
+    """
 
     def __init__(
         self,
@@ -43,11 +47,13 @@ class Effects:
         policy: Callable[[], Policy],
         controller: Callable[[], Sequence[str]],
         notify: Callable[[str, str, Json], None],
+        before: Callable[[str, list[Effect]], Awaitable[None]] | None = None,
     ) -> None:
         self.faults = registry.all_faults()
         self.stopped = False
         self._journal, self._guardian = journal, guardian
         self._policy, self._controller, self._notify = policy, controller, notify
+        self._before = before
         self._active: dict[str, Active] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tender = Tender(self)
@@ -83,6 +89,8 @@ class Effects:
         """Takes planned effects through the steps from the intent to the receipt; leaves nothing if one fails."""
         fresh = [self._begin(effect, asked) for effect in effects]
         try:
+            if self._before is not None:
+                await self._before(asked.run_id, effects)
             await self._put_in_force(fresh)
         except BaseException:
             await asyncio.shield(self._abandon(fresh))

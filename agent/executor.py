@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from agent.certificate import Certificates
 from agent.effect import Effects
 from agent.workloads.command import CommandWorkload
 from protos import blackstart_agent_pb2 as pb
@@ -25,6 +26,9 @@ _STATUS: Final[tuple[tuple[type[BlackstartError], pb.Status], ...]] = (
     (StrandedError, pb.STATUS_STRANDED),
     (BlackstartError, pb.STATUS_FAILED),
 )
+
+
+_BEGINS: Final = ("probe.start", "fault.inject", "workload.run")  # what a run does first on a node
 
 
 class Probes(Protocol):
@@ -54,8 +58,11 @@ class InjectArguments(msgspec.Struct, forbid_unknown_fields=True):
 class Executor:
     """One handler a kind of order; `capabilities` tells which faults, probes and workloads there are."""
 
-    def __init__(self, effects: Effects, probes: Probes, workload: CommandWorkload) -> None:
+    def __init__(
+        self, effects: Effects, probes: Probes, workload: CommandWorkload, certificates: Certificates | None = None
+    ) -> None:
         self._effects, self._probes, self._workload = effects, probes, workload
+        self._certificates = certificates
         self._log = structlog.get_logger("agent.executor")
         self._handlers: dict[str, Callable[[str, Json], Awaitable[Json]]] = {
             "fault.plan": self._plan,
@@ -82,6 +89,8 @@ class Executor:
                     Problem("order", f"unknown kind {order.kind!r}", "the agent may be older than its controller")
                 )
             arguments = _arguments(order)
+            if self._certificates is not None and order.kind in _BEGINS:
+                await self._certificates.begin(order.run_id)
             result.body_json = msgspec.json.encode(await handler(order.run_id, arguments))
             result.status = pb.STATUS_DONE
         except TimeoutError:
@@ -164,7 +173,13 @@ class Executor:
         del arguments
         effects = await self._effects.revert(self._effects.of(run_id=run_id))
         attempts = await self._probes.stop(run_id)
-        return {"effects": effects, "attempts": attempts, "residue": self._effects.residue(run_id)}
+        body = {"effects": effects, "attempts": attempts, "residue": self._effects.residue(run_id)}
+        if self._certificates is not None:
+            mine = [active.effect for active in self._effects.of(run_id=run_id)]
+            others = [active.effect for active in self._effects.of() if active.may_hold]
+            if (certificate := await self._certificates.end(run_id, mine, others)) is not None:
+                body["certificate"] = certificate
+        return body
 
     async def _node_stop(self, run_id: str, arguments: Json) -> Json:
         del run_id, arguments

@@ -117,6 +117,18 @@ def test_compaction_keeps_what_is_in_force(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "journal.old").exists()
 
 
+def test_who_has_the_old_file_open_goes_over_to_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, guardian = Journal(tmp_path), Journal(tmp_path)
+    record(journal, "intent", effect(1), "agent")
+    record(journal, "intent", effect(2), "agent")
+    record(journal, "reverted", effect(1), "agent")
+    monkeypatch.setattr("agent.journal._COMPACT_BYTES", 10)
+    journal.compact()
+    assert [one.effect.id for one in guardian.records()[0]] == ["effect2"]
+    record(guardian, "reverted", effect(2), "guardian")
+    assert journal.in_force() == []
+
+
 def test_every_step_can_be_read_back(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     steps: list[Step] = ["intent", "injected", "reverted", "failed", "stranded"]
