@@ -65,9 +65,9 @@ def run(**options: Any) -> None:
     settings = _load(options)
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # structlog would load it for colours: 5 MB
     with _only_one(settings.state_path):
-        from agent.effect import close_leftovers
         from agent.guardian import Guardian
         from agent.journal import Journal
+        from agent.leftover import close_leftovers
 
         journal = Journal(settings.state_path)
         leftovers = asyncio.run(close_leftovers(journal))
@@ -128,8 +128,8 @@ def doctor(*, as_json: bool, clean: bool, **options: Any) -> None:
 
 
 def _clean(state: Path) -> list[dict[str, Any]]:
-    from agent.effect import close_leftovers
     from agent.journal import Journal
+    from agent.leftover import close_leftovers
 
     with _only_one(state):
         return asyncio.run(close_leftovers(Journal(state), by="doctor"))

@@ -65,7 +65,7 @@ class Certificates:
         Args:
             run_id: the run.
             mine: all effects of the run.
-            in_force: effects of other runs that are in force on the node now: their marks are not held against this one.
+            in_force: effects of other runs that are in force now: what bears their mark is not held against this one.
         """
         task = self._open.pop(run_id, None)
         if task is None:

@@ -26,6 +26,7 @@ from agent.certificate import Certificates
 from agent.config import Config
 from agent.effect import Effects
 from agent.executor import Executor
+from agent.faults.base import Effect
 from agent.guardian import Guardian
 from agent.journal import Journal
 from agent.probes.engine import ProbeEngine
@@ -55,7 +56,7 @@ class Daemon:
         self._effects = Effects(
             journal=journal, guardian=guardian, policy=lambda: self._policy,
             controller=lambda: self._controller, notify=self._notify,
-            before=lambda run_id, effects: self._certificates.watch(run_id, effects),
+            before=self._look_before,
         )  # fmt: skip
         folders = [config.state_path, *_FOLDERS]
         self._certificates = Certificates(folders)
@@ -168,6 +169,9 @@ class Daemon:
 
     def _allows(self, argv: Sequence[str]) -> bool:
         return self._policy.allows_command(argv)  # the policy of the moment: SIGHUP replaces it
+
+    async def _look_before(self, run_id: str, effects: list[Effect]) -> None:
+        await self._certificates.watch(run_id, effects)
 
     def _load_policy(self) -> None:
         loaded = policy.load(self._config.policy_path)

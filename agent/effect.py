@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from agent import undo
-from agent.active import Active, Asked, leftover
+from agent.active import Active, Asked
 from agent.faults import registry
 from agent.faults.base import Effect, OnLost, Receipt, Undo
 from agent.faults.held import holder_of
@@ -285,22 +285,6 @@ class Effects:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def close_leftovers(journal: Journal, by: str = "start") -> list[Json]:
-    """Ends what an agent before this one left in force; what became of each: the changed fields of its EFFECT.
-
-    Its end is when it was seen here; the kernel may have taken it back at the death of that agent. So none of them
-    counts as confirmed any more: for how long it was in force is not known.
-    """
-    effects, faults = journal.in_force(), registry.all_faults()
-    left = await undo.revert_all(journal, faults, effects, by)
-    rows = []
-    for effect in effects:
-        rest = left[effect.id]
-        remedy = undo.remedy(faults[effect.fault], effect) if rest and effect.fault in faults else ""
-        rows.append(leftover(effect, rest, remedy, time.monotonic_ns()))
-    return rows
 
 
 def _bare_pid(spec: Json) -> bool:

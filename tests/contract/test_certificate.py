@@ -55,7 +55,7 @@ async def test_a_process_that_stays_stopped_is_ours_if_we_touched_it(tmp_path: P
     certificates = Certificates([tmp_path])
     await certificates.begin("mine")
     await certificates.begin("other")
-    process = subprocess.Popen(["sleep", "60"])
+    process = await asyncio.to_thread(subprocess.Popen, ["sleep", "60"])
     try:
         os.kill(process.pid, 19)
         target = proc.identify(process.pid)
@@ -89,7 +89,9 @@ async def test_a_file_with_an_effects_id_is_ours(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("nft"), reason="needs root and nftables")
 async def test_a_table_left_in_a_namespace_is_ours(tmp_path: Path) -> None:
     script = "ip link set lo up; echo ready; exec sleep 60"
-    process = subprocess.Popen(["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE)
+    process = await asyncio.to_thread(
+        subprocess.Popen, ["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE
+    )
     cases.line(process)
     try:
         network = f"/proc/{process.pid}/ns/net"

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from agent import tend, undo
-from agent.effect import Effects, close_leftovers
+from agent.effect import Effects
 from agent.faults import registry
 from agent.guardian import Guardian
 from agent.journal import Journal
+from agent.leftover import close_leftovers
 from agent.policy import Policy
 from agent.system import clock, proc
 from protos.error import SpecError
