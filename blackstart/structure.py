@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blackstart.document import Document, load_mapping
+from protos import catalogue
 from protos.error import Problem, SpecError
+from protos.specification import check_spec
 
 ROOT: Final = frozenset({
     "version", "title", "description", "tags", "configuration", "secrets", "contributions", "controls", "extensions",
@@ -144,12 +146,28 @@ class _Experiment:
                 yield self._at(path, f"{function} needs {name!r}")
             elif name in arguments:
                 yield from self._argument(name, parameter, arguments[name], f"{path}.{name}")
+        if function == "inject":
+            yield from self._fault(arguments, path)
+
+    def _fault(self, arguments: dict[str, Any], path: str) -> Found:
+        """The kind of fault and its spec, as the catalogue has them."""
+        kind = arguments.get("fault")
+        if not isinstance(kind, str) or not kind or VARIABLE.search(kind):
+            return
+        if kind not in catalogue.catalogue():
+            remedy = catalogue.suggestion(kind, catalogue.catalogue())
+            yield self._at(f"{path}.fault", f"there is no kind of fault {kind!r}", remedy)
+        for problem in check_spec(kind, arguments.get("spec"), f"{path}.spec"):
+            yield self._at(problem.where, problem.what, problem.remedy)
 
     def _argument(self, name: str, parameter: inspect.Parameter, value: object, path: str) -> Found:
         if isinstance(value, str) and VARIABLE.search(value):
             return
         if name == "targets":
             yield from self._targets(value, path)
+        elif str(parameter.annotation) == "bool":
+            if not isinstance(value, bool):
+                yield self._at(path, f"must be true or false, not {value!r}")
         elif "float" in str(parameter.annotation):
             if not (_is_number(value) or (value is None and "None" in str(parameter.annotation))):
                 yield self._at(path, f"must be a number, not {value!r}")

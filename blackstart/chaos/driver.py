@@ -94,6 +94,7 @@ def inject(
     duration_s: float = 300,
     on_lost_controller: str = "revert",
     name: str | None = None,
+    follow: bool = False,
 ) -> Json:
     """Injects *fault* on every agent picked; returns once the receipts are in.
 
@@ -104,6 +105,7 @@ def inject(
         duration_s: the agent ends the fault by then, whatever happens to the rest.
         on_lost_controller: revert or hold.
         name: by which `revert` and `recovery` know it; the fault's kind if left out.
+        follow: a target that dies and comes back (a restarted worker) is joined to the fault again, until its end.
 
     Returns:
         `{name, fault, effects, confirmed}`.
@@ -115,6 +117,7 @@ def inject(
         "duration_s": _number("duration_s", duration_s),
         "on_lost_controller": on_lost_controller,
         "name": name,
+        "follow": _flag("follow", follow),
     }
     return dict(_invoke("inject", arguments))
 
@@ -169,3 +172,11 @@ def _number(argument: str, value: object) -> float:
         return float(value)
     except (TypeError, ValueError) as error:
         raise ActivityFailed(f"{argument} must be a number, not {value!r}") from error
+
+
+def _flag(argument: str, value: object) -> bool:
+    """As `_number`, for true and false."""
+    word = str(value).lower()
+    if word not in ("true", "false"):
+        raise ActivityFailed(f"{argument} must be true or false, not {value!r}")
+    return word == "true"

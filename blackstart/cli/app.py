@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blackstart.cli import certs, doctor, fleet, local, run, runs, schedule, validate
+from blackstart.cli import certs, doctor, faults, fleet, local, run, runs, schedule, validate
 from blackstart.cli.connection import Flags
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ app.command("gameday")(local.gameday)
 app.command("run")(run.run)
 app.add_typer(runs.app, name="runs")
 app.add_typer(fleet.agents, name="agents")
-app.add_typer(fleet.faults, name="faults")
+app.add_typer(faults.app, name="faults")
 app.command("stop")(fleet.stop)
 app.add_typer(schedule.app, name="schedule")
 app.command("validate")(validate.validate)

@@ -1,4 +1,4 @@
-"""`blackstart agents`, `faults`, `stop`, `audit`: the fleet and its emergency stop."""
+"""`blackstart agents`, `stop`, `audit`: the fleet and its emergency stop."""
 
 from typing import Annotated
 
@@ -9,7 +9,6 @@ from blackstart.cli.output import age, document, print_json, print_table, when, 
 from protos.error import Exit, Problem, SpecError
 
 agents = typer.Typer(no_args_is_help=True, help="Agents: list, show.")
-faults = typer.Typer(no_args_is_help=True, help="Kinds of fault: list, show.")
 
 
 @agents.command("list")
@@ -65,46 +64,6 @@ def show_agent(
             for row in shown["capabilities"] or []
         ],
         "it has not said what it can do",
-    )
-
-
-@faults.command("list")
-def list_faults(context: typer.Context, json: Json = False) -> None:
-    """Kinds of fault, who ends them, and how many agents can inject them."""
-    with connect(context) as client:
-        found = client.faults()
-    if json:
-        print_json([document(fault) for fault in found])
-        return
-    print_table(
-        ("fault", "undone by", "agents", "missing elsewhere"),
-        [(f.kind, f.undo, f"{f.agents_available} of {f.agents_total}", "; ".join(f.missing)) for f in found],
-        "no agent is connected that offers a fault",
-    )
-
-
-@faults.command("show")
-def show_fault(context: typer.Context, kind: str, json: Json = False) -> None:
-    """One kind of fault, agent by agent."""
-    with connect(context) as client:
-        found = {fault.kind: fault for fault in client.faults()}
-        fleet = client.agents()
-    if kind not in found:
-        raise SpecError(Problem("fault", f"there is no {kind!r}", f"there are: {', '.join(sorted(found)) or 'none'}"))
-    rows = [
-        (agent.id, row)
-        for agent in fleet
-        for row in document(agent)["capabilities"] or []
-        if row["kind"] == kind and row["family"] == "fault"
-    ]
-    if json:
-        print_json(document(found[kind]) | {"agents": [{"agent": name, **row} for name, row in rows]})
-        return
-    print(f"{kind}: undone by {found[kind].undo}")
-    print_table(
-        ("agent", "here", "missing"),
-        [(name, "yes" if row["available"] else "no", row["missing"]) for name, row in rows],
-        "no agent offers it",
     )
 
 

@@ -86,7 +86,7 @@ class Driver:
 
     async def inject(
         self, fault: str, targets: Json, spec: Json | None = None, *, duration_s: float = 300,
-        on_lost_controller: str = "revert", name: str | None = None,
+        on_lost_controller: str = "revert", name: str | None = None, follow: bool = False,
     ) -> Json:  # fmt: skip
         """Injects on every agent picked, together: `{name, fault, effects, confirmed}`."""
         name = name or self._free_name(fault)
@@ -98,7 +98,7 @@ class Driver:
         self._admit(injection, planned)
         arguments = {
             "injection": name, "fault": fault, "spec": spec or {}, "duration_s": duration_s,
-            "on_lost_controller": on_lost_controller,
+            "on_lost_controller": on_lost_controller, **({"follow": True} if follow else {}),
         }  # fmt: skip
         await self._touch(agents)
         self._run.injections[name] = injection

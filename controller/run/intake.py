@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from controller.run.lint import Allowed, lint
+from controller.run.lint import Allowed, lint, lint_faults
 from controller.run.machine import Submission
-from controller.run.variable import typed
+from controller.run.variable import substituted, typed
 from protos.error import Problem, SpecError
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ class Intake:
                 problems += error.problems
         if problems and not (external and all("configuration has none" in p.what for p in problems)):
             raise SpecError(*problems)
+        if not external:  # whose variables are put in place by somebody else
+            filled = substituted(experiment, experiment, request.variables)
+            lint_faults(filled, self._allowed(external), request.source)
         known = experiment.get("configuration") or {}
         variables = {name: text for name, text in request.variables.items() if name in known}
         return Submission(experiment, request.source, variables, profile, actor)

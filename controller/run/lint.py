@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from controller.run import signature
 from controller.run.tolerance import check_tolerance
 from controller.selector import parse
+from protos.catalogue import catalogue, suggestion
 from protos.error import Problem, SpecError
+from protos.specification import check_spec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -46,6 +48,16 @@ def lint(experiment: object, allowed: Allowed, source: str = "") -> None:
     """
     linter = _Linter(allowed, source or "experiment")
     linter.experiment(experiment)
+    if linter.problems:
+        raise SpecError(*linter.problems)
+
+
+def lint_faults(experiment: Json, allowed: Allowed, source: str = "") -> None:
+    """SpecError with every problem of faults and their specs: for a sound document whose variables are put in place."""
+    linter = _Linter(allowed, source or "experiment")
+    for path, _, function, arguments in signature.calls(experiment):
+        if function == "inject":
+            linter.fault(arguments, path)
     if linter.problems:
         raise SpecError(*linter.problems)
 
@@ -175,14 +187,23 @@ class _Linter:
                 parse(targets, f"{self.source}: {path}.targets")
             except SpecError as error:
                 self.problems += error.problems
-        fault, kinds = arguments.get("fault"), self.allowed.faults
-        if function == "inject" and kinds and isinstance(fault, str) and "${" not in fault and fault not in kinds:
-            self.add(f"{path}.fault", f"no agent knows {fault!r}", f"known are: {', '.join(sorted(kinds))}")
+        if function == "inject":
+            self.fault(arguments, path)
         duration_s = arguments.get("duration_s")
         if isinstance(duration_s, int | float) and not duration_s > 0:
             self.add(f"{path}.duration_s", f"is {duration_s:g}", "every fault ends: give more than 0 seconds")
         if arguments.get("on_lost_controller", "revert") not in ("revert", "hold"):
             self.add(f"{path}.on_lost_controller", "is neither revert nor hold")
+
+    def fault(self, arguments: Json, path: str) -> None:
+        """The kind, which an agent here or this version must know, and its spec by the catalogue's schema."""
+        kind, here = arguments.get("fault"), self.allowed.faults
+        if not isinstance(kind, str) or not kind or "${" in kind:
+            return
+        if kind not in (here or catalogue()):
+            what = f"no agent knows {kind!r}" if here else f"there is no kind of fault {kind!r}"
+            self.add(f"{path}.fault", what, suggestion(kind, here or catalogue()))
+        self.problems += check_spec(kind, arguments.get("spec"), f"{self.source}: {path}.spec")
 
     def configuration(self, document: object) -> None:
         if document is None:

@@ -10,7 +10,7 @@ from controller.selector import parse, select
 from protos.error import BlackstartError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from controller.run.reach import Reach
 
@@ -26,32 +26,22 @@ async def plan(reach: Reach, experiment: Json, variables: Mapping[str, str], *, 
     own may pick others then; such steps have `drawn: true`.
     """
     document = substituted(experiment, experiment, variables)
-    steps = [await _step(reach, path, row, seed) for path, row in _calls(document)]
+    steps = [
+        await _step(reach, path, name, function, arguments, seed)
+        for path, name, function, arguments in signature.calls(document)
+        if function in _FAMILIES
+    ]
     problems = [f"{step['path']}: {step['problem']}" for step in steps if step["problem"]]
     return {"title": document.get("title", ""), "steps": steps, "problems": problems}
 
 
-def _calls(document: Json) -> Iterator[tuple[str, Json]]:
-    hypothesis = (document.get("steady-state-hypothesis") or {}).get("probes") or []
-    for part, rows in (
-        ("steady-state-hypothesis.probes", hypothesis),
-        ("method", document.get("method") or []),
-        ("rollbacks", document.get("rollbacks") or []),
-    ):
-        for k, row in enumerate(rows):
-            provider = row.get("provider") or {}
-            if provider.get("module") == signature.MODULE and provider.get("func") in _FAMILIES:
-                yield f"{part}[{k}]", row
-
-
-async def _step(reach: Reach, path: str, row: Json, seed: int) -> Json:
-    provider = row["provider"]
-    function, arguments = provider["func"], provider.get("arguments") or {}
+async def _step(reach: Reach, path: str, name: str, function: str, arguments: Json, seed: int) -> Json:
     family = _FAMILIES[function]
     kind = str(arguments.get("fault" if family == "fault" else "kind", ""))
     step: Json = {
-        "path": path, "name": row.get("name", ""), "function": function, "kind": kind, "targets": "", "agents": [],
-        "effects": [], "drawn": False, "problem": "", "duration_s": arguments.get("duration_s"),
+        "path": path.removesuffix(".provider.arguments"), "name": name, "function": function, "kind": kind,
+        "targets": "", "agents": [], "effects": [], "drawn": False, "problem": "",
+        "duration_s": arguments.get("duration_s"),
     }  # fmt: skip
     try:
         selector = parse(arguments.get("targets"), f"{path}.targets")

@@ -5,11 +5,12 @@ Invariant: agrees with docs/architecture.md, "Driver functions"; a test holds it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 MODULE: Final = "blackstart.chaos"
-TEXT, NUMBER, MAPPING, OBJECT = "text", "a number", "a mapping", "anything"
+TEXT, NUMBER, MAPPING, FLAG, OBJECT = "text", "a number", "a mapping", "true or false", "anything"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ FUNCTIONS: Final[dict[str, dict[str, Argument]]] = {
     "inject": {
         "fault": Argument(TEXT, required=True), "targets": Argument(MAPPING, required=True), "spec": Argument(MAPPING),
         "duration_s": Argument(NUMBER), "on_lost_controller": Argument(TEXT), "name": Argument(TEXT),
+        "follow": Argument(FLAG),
     },
     "revert": {"name": Argument(TEXT)},
     "recovery": {
@@ -54,4 +56,25 @@ def fits(kind: str, value: object) -> bool:
         return True
     if kind == NUMBER:
         return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == FLAG:
+        return isinstance(value, bool)
     return isinstance(value, str if kind == TEXT else dict)
+
+
+def calls(experiment: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Every call of a driver function, in the order of the run; what is malformed is passed over.
+
+    Yields:
+        The path of its arguments, the step's name, the function, the arguments.
+    """
+    hypothesis = (experiment.get("steady-state-hypothesis") or {}).get("probes") or []
+    for part, rows in (
+        ("steady-state-hypothesis.probes", hypothesis),
+        ("method", experiment.get("method") or []),
+        ("rollbacks", experiment.get("rollbacks") or []),
+    ):
+        for k, row in enumerate(rows):
+            provider = row.get("provider") or {} if isinstance(row, dict) else {}
+            arguments = provider.get("arguments") or {}
+            if provider.get("module") == MODULE and provider.get("func") in FUNCTIONS and isinstance(arguments, dict):
+                yield f"{part}[{k}].provider.arguments", str(row.get("name", "")), provider["func"], arguments

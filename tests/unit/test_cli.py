@@ -147,6 +147,44 @@ def test_json_is_all_that_stdout_carries(served, script, command, capsys):
     assert capsys.readouterr().out.strip()
 
 
+def test_faults_are_explained_without_a_controller(alone, capsys):
+    assert run(["faults", "show", "process.kill"]) == 0
+    captured = capsys.readouterr()
+    for word in ("pidfd_send_signal", "undone by self_healing", "gone_within_s", "> 0, ≤ 60", "example:"):
+        assert word in captured.out
+    assert "not known: no controller" in captured.err
+    assert run(["faults", "list"]) == 0
+    assert "A signal, SIGKILL by default" in capsys.readouterr().out
+    assert run(["faults", "list", "--json"]) == 0
+    rows = {row["kind"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["process.kill"]["undo"] == "self_healing"
+    assert rows["process.kill"]["agents_total"] is None
+    assert run(["faults", "show", "process.kill", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["agents"] is None
+    assert {"kind", "undo", "page", "schema", "fields"} <= shown.keys()
+
+
+def test_an_unknown_fault_is_bad_input_with_near_matches(alone, capsys):
+    assert run(["faults", "show", "proces.kill"]) == Exit.BAD_INPUT
+    assert "did you mean process.kill" in capsys.readouterr().err
+
+
+def test_faults_say_which_agents_can_run_them(served, script, capsys):
+    rows = [{"family": "fault", "kind": "process.kill", "available": False, "missing": "pidfd", "undo": "self_healing"}]
+    script.agents = [pb.Agent(id="a1", connected=True, capabilities_json=json.dumps(rows).encode())]
+    assert run(["faults", "show", "process.kill"]) == 0
+    assert "pidfd" in capsys.readouterr().out.partition("missing")[2]
+    assert run(["faults", "list", "--json"]) == 0
+    rows = {row["kind"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (rows["process.kill"]["agents_available"], rows["resource.cpu"]["agents_available"]) == (1, 0)
+
+
+def test_an_unreachable_controller_does_not_hide_the_page(served, capsys):
+    assert run(["--controller", "127.0.0.1:1", "faults", "show", "process.kill"]) == 0
+    assert "127.0.0.1:1 cannot be reached" in capsys.readouterr().err
+
+
 def test_stop_wants_one_of_two(served, script):
     assert run(["stop"]) == run(["stop", "--all", "--lift"]) == Exit.BAD_INPUT
     assert not script.calls

@@ -7,7 +7,7 @@ import pytest
 
 import blackstart.chaos
 from controller.run import signature
-from controller.run.lint import Allowed, lint
+from controller.run.lint import Allowed, lint, lint_faults
 from protos.error import SpecError
 
 GOOD = {
@@ -97,6 +97,10 @@ def test_a_good_experiment_has_no_problem():
         (lambda d: arguments(d).update(on_lost_controller="x"), "neither revert nor hold"),
         (lambda d: arguments(d).update(targets={"pick": "few"}), "'few' is not a pick"),
         (lambda d: arguments(d).update(fault="process.kil"), "no agent knows 'process.kil'"),
+        (lambda d: arguments(d).update(fault="process.kil"), "did you mean process.kill?"),
+        (lambda d: arguments(d).update(spec={"pidfile": "x"}), "spec.pidfile: process.kill has no such field"),
+        (lambda d: arguments(d).update(spec={"gone_within_s": 0}), "spec.gone_within_s: 0 is not above 0"),
+        (lambda d: arguments(d).update(follow="yes"), "follow: 'yes' is not true or false"),
         (lambda d: d.update(secrets={"db": {"password": "x"}}), "secrets.db.password: is a secret in clear text"),
         (lambda d: d.update(configuration={"api_token": "abc"}), "configuration.api_token: is a secret"),
         (
@@ -109,6 +113,26 @@ def test_each_rule_says_where_and_what(change, said):
     found = problems(change, faults={"process.kill"})
     assert len(found) == 1
     assert said in found[0]
+
+
+def test_a_kind_is_looked_up_in_the_catalogue_where_no_agent_is_known():
+    assert problems(lambda d: None) == []
+    (found,) = problems(lambda d: arguments(d).update(fault="process.kil"))
+    assert "there is no kind of fault 'process.kil' (did you mean process.kill" in found
+
+
+def test_a_kind_that_only_the_fleet_knows_is_not_judged_by_the_catalogue():
+    def change(d):
+        arguments(d).update(fault="test.fault", spec={"anything": 1})
+
+    assert problems(change, faults={"test.fault"}) == []
+
+
+def test_specs_are_judged_once_more_with_the_variables_in_place():
+    document = copy.deepcopy(GOOD)
+    arguments(document)["spec"] = {"gone_within_s": 90}
+    with pytest.raises(SpecError, match=r"x.yaml: method\[0\].provider.arguments.spec.gone_within_s: 90 is above 60"):
+        lint_faults(document, Allowed(), "x.yaml")
 
 
 def test_all_problems_at_once():
