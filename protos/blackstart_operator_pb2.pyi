@@ -157,7 +157,7 @@ class ListAgentsReply(_message.Message):
     def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
 
 class Agent(_message.Message):
-    __slots__ = ("id", "connected", "version", "boot_id", "labels", "seen_wall_ns", "offset_s", "offset_error_s", "effects", "spooled", "dropped", "capabilities_json")
+    __slots__ = ("id", "connected", "version", "boot_id", "labels", "seen_wall_ns", "offset_s", "offset_error_s", "effects", "spooled", "dropped", "capabilities_json", "stranded_json", "residue")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +177,8 @@ class Agent(_message.Message):
     SPOOLED_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_JSON_FIELD_NUMBER: _ClassVar[int]
+    STRANDED_JSON_FIELD_NUMBER: _ClassVar[int]
+    RESIDUE_FIELD_NUMBER: _ClassVar[int]
     id: str
     connected: bool
     version: str
@@ -189,7 +191,9 @@ class Agent(_message.Message):
     spooled: int
     dropped: int
     capabilities_json: bytes
-    def __init__(self, id: _Optional[str] = ..., connected: bool = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., seen_wall_ns: _Optional[int] = ..., offset_s: _Optional[float] = ..., offset_error_s: _Optional[float] = ..., effects: _Optional[int] = ..., spooled: _Optional[int] = ..., dropped: _Optional[int] = ..., capabilities_json: _Optional[bytes] = ...) -> None: ...
+    stranded_json: bytes
+    residue: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., connected: bool = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., seen_wall_ns: _Optional[int] = ..., offset_s: _Optional[float] = ..., offset_error_s: _Optional[float] = ..., effects: _Optional[int] = ..., spooled: _Optional[int] = ..., dropped: _Optional[int] = ..., capabilities_json: _Optional[bytes] = ..., stranded_json: _Optional[bytes] = ..., residue: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListFaultsRequest(_message.Message):
     __slots__ = ()
@@ -286,6 +290,44 @@ class AuditRecord(_message.Message):
     subject: str
     outcome: str
     def __init__(self, wall_ns: _Optional[int] = ..., actor: _Optional[str] = ..., role: _Optional[str] = ..., method: _Optional[str] = ..., subject: _Optional[str] = ..., outcome: _Optional[str] = ...) -> None: ...
+
+class ApproveRequest(_message.Message):
+    __slots__ = ("run", "valid_s")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    VALID_S_FIELD_NUMBER: _ClassVar[int]
+    run: SubmitRequest
+    valid_s: float
+    def __init__(self, run: _Optional[_Union[SubmitRequest, _Mapping]] = ..., valid_s: _Optional[float] = ...) -> None: ...
+
+class Approval(_message.Message):
+    __slots__ = ("digest", "title", "source", "approver", "approved_wall_ns", "expires_wall_ns", "run_id")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    APPROVER_FIELD_NUMBER: _ClassVar[int]
+    APPROVED_WALL_NS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_WALL_NS_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    title: str
+    source: str
+    approver: str
+    approved_wall_ns: int
+    expires_wall_ns: int
+    run_id: str
+    def __init__(self, digest: _Optional[str] = ..., title: _Optional[str] = ..., source: _Optional[str] = ..., approver: _Optional[str] = ..., approved_wall_ns: _Optional[int] = ..., expires_wall_ns: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+
+class ListApprovalsRequest(_message.Message):
+    __slots__ = ("most",)
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    most: int
+    def __init__(self, most: _Optional[int] = ...) -> None: ...
+
+class ListApprovalsReply(_message.Message):
+    __slots__ = ("approvals",)
+    APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    approvals: _containers.RepeatedCompositeFieldContainer[Approval]
+    def __init__(self, approvals: _Optional[_Iterable[_Union[Approval, _Mapping]]] = ...) -> None: ...
 
 class AddScheduleRequest(_message.Message):
     __slots__ = ("name", "cron", "at_wall_ns", "run")

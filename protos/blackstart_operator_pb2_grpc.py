@@ -94,6 +94,16 @@ class OperatorStub(object):
                 request_serializer=protos_dot_blackstart__operator__pb2.ListAuditRequest.SerializeToString,
                 response_deserializer=protos_dot_blackstart__operator__pb2.ListAuditReply.FromString,
                 _registered_method=True)
+        self.Approve = channel.unary_unary(
+                '/blackstart.v1.Operator/Approve',
+                request_serializer=protos_dot_blackstart__operator__pb2.ApproveRequest.SerializeToString,
+                response_deserializer=protos_dot_blackstart__operator__pb2.Approval.FromString,
+                _registered_method=True)
+        self.ListApprovals = channel.unary_unary(
+                '/blackstart.v1.Operator/ListApprovals',
+                request_serializer=protos_dot_blackstart__operator__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=protos_dot_blackstart__operator__pb2.ListApprovalsReply.FromString,
+                _registered_method=True)
         self.AddSchedule = channel.unary_unary(
                 '/blackstart.v1.Operator/AddSchedule',
                 request_serializer=protos_dot_blackstart__operator__pb2.AddScheduleRequest.SerializeToString,
@@ -204,6 +214,19 @@ class OperatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Approve(self, request, context):
+        """Second person: an experiment that is tagged dangerous runs only once somebody else has approved exactly that document.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApprovals(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddSchedule(self, request, context):
         """Schedule.
         """
@@ -304,6 +327,16 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.ListAudit,
                     request_deserializer=protos_dot_blackstart__operator__pb2.ListAuditRequest.FromString,
                     response_serializer=protos_dot_blackstart__operator__pb2.ListAuditReply.SerializeToString,
+            ),
+            'Approve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Approve,
+                    request_deserializer=protos_dot_blackstart__operator__pb2.ApproveRequest.FromString,
+                    response_serializer=protos_dot_blackstart__operator__pb2.Approval.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=protos_dot_blackstart__operator__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=protos_dot_blackstart__operator__pb2.ListApprovalsReply.SerializeToString,
             ),
             'AddSchedule': grpc.unary_unary_rpc_method_handler(
                     servicer.AddSchedule,
@@ -660,6 +693,60 @@ class Operator(object):
             '/blackstart.v1.Operator/ListAudit',
             protos_dot_blackstart__operator__pb2.ListAuditRequest.SerializeToString,
             protos_dot_blackstart__operator__pb2.ListAuditReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Approve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blackstart.v1.Operator/Approve',
+            protos_dot_blackstart__operator__pb2.ApproveRequest.SerializeToString,
+            protos_dot_blackstart__operator__pb2.Approval.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blackstart.v1.Operator/ListApprovals',
+            protos_dot_blackstart__operator__pb2.ListApprovalsRequest.SerializeToString,
+            protos_dot_blackstart__operator__pb2.ListApprovalsReply.FromString,
             options,
             channel_credentials,
             insecure,
