@@ -29,7 +29,7 @@ _engines: list[Engine] = []
 
 
 def take(arguments: dict[str, Any], deadline_ns: int) -> dict[str, Any]:
-    """Enters the namespace, if one is named, opens the queues and commits the table; reports the bounds of the commit."""
+    """Enters the namespace, if one is named, opens the queues and commits the table; the bounds of the commit."""
     del deadline_ns
     if arguments["network"]:
         libc.enter_network(arguments["network"])
