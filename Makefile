@@ -56,7 +56,7 @@ bench: $(STAMP)
 	  echo "== $$bench"; $(BIN)/python -m pytest -q -s -p no:randomly -m benchmark "$$bench" $(ARGS); done
 
 chaos: $(STAMP)
-	$(BIN)/python -m tests.chaos.campaign $(ARGS)
+	$(BIN)/python -m tests.chaos.campaign --out docs/undo.md $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)

@@ -54,10 +54,14 @@ class HeldFault:
         return await engage(self._holders.get(effect.id))
 
     async def revert(self, effect: Effect) -> None:
+        await self._release(effect)
+        await self._settled(effect)
+
+    async def _release(self, effect: Effect) -> None:
+        """Ends the holder. A fault that has more to undo calls this, undoes it, and then waits until all is settled."""
         if (one := holder_of(effect)) is not None:
             await release(one)
         self._holders.pop(effect.id, None)
-        await self._settled(effect)
 
     async def _settled(self, effect: Effect) -> None:
         """Returns when nothing is left, or after half a second."""

@@ -101,11 +101,11 @@ class ProcessPause(HeldFault):
         return Receipt(confirmed=confirmed, text=text, lo_ns=injected.lo_ns, hi_ns=injected.hi_ns)
 
     async def revert(self, effect: Effect) -> None:
-        await super().revert(effect)
+        await self._release(effect)
         if effect.facts["mechanism"] == "sigstop":
             for one in reversed(_with_descendants(effect)):
                 process.send(one, signal.SIGCONT)
-            await self._settled(effect)
+        await self._settled(effect)
 
     def _left(self, effect: Effect) -> list[str]:
         return [

@@ -67,7 +67,7 @@ def gated(effects: effect.Effects, guardian: Guardian) -> None:
         if before:
             gate(before)
         record(journal, step, planned, by, note)
-        gate(after, deadline_ns=planned.deadline_ns)
+        gate(after, deadline_ns=planned.deadline_ns, undo=str(planned.undo))
 
     fault.prepare, fault.inject, fault.observe, fault.revert = prepare_, inject_, observe_, revert_  # type: ignore[method-assign]
     guardian.arm = arm_  # type: ignore[method-assign]
