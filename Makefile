@@ -57,6 +57,7 @@ bench: $(STAMP)
 
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos.campaign --out docs/undo.md $(ARGS)
+	BLACKSTART_CHAOS_WHOLE=8 $(BIN)/python -m pytest -q tests/chaos/test_whole.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)

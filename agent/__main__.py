@@ -127,6 +127,19 @@ def doctor(*, as_json: bool, clean: bool, **options: Any) -> None:
         click.echo(f"ended: {ended['description']}{left}")
 
 
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--name", required=True, help="How `time.clock_skew` names the program.")
+@click.option("--folder", default="", help="Directory of the offset file; /run/blackstart/clock for root.")
+@click.option("--library", default="", help="Path of libfaketime; found by itself otherwise.")
+@click.option("--monotonic", is_flag=True, help="Skew the monotonic clock too.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def wrap(*, name: str, folder: str, library: str, monotonic: bool, command: tuple[str, ...]) -> None:
+    """Runs COMMAND with a clock that a fault can skew later; until then it sees the node's own."""
+    from agent import wrap as wrapper
+
+    wrapper.run(name, command, folder=folder, library=library, monotonic=monotonic)
+
+
 def _clean(state: Path) -> list[dict[str, Any]]:
     from agent.journal import Journal
     from agent.leftover import close_leftovers
