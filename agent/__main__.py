@@ -117,8 +117,9 @@ def doctor(*, as_json: bool, clean: bool, **options: Any) -> None:
         return
     for row in rows:
         can = click.style("yes", fg="green") if not row.missing else click.style("no ", fg="yellow")
-        undo = f" (ends by: {row.undo})" if row.undo else ""
-        click.echo(f"{can}  {row.family:8} {row.kind:18} {'lacks ' + row.missing if row.missing else undo.strip()}")
+        undo = f"ends by: {row.undo}" if row.undo else ""
+        lacks = f"not available: {row.missing}" if row.missing else ""
+        click.echo(f"{can}  {row.family:8} {row.kind:28} {undo:22} {lacks}".rstrip())
     for what, problem in problems:
         sign = click.style("no ", fg="yellow") if problem else click.style("yes", fg="green")
         click.echo(f"{sign}  {what:8} {problem or 'ready'}")
