@@ -19,6 +19,7 @@ KINDS: Final[dict[str, str]] = {  # kind -> module:class
     "process.kill": "process_kill:ProcessKill",
     "process.pause": "process_pause:ProcessPause",
     "resource.cpu": "resource_cpu:ResourceCpu",
+    "time.clock_skew": "time_clock_skew:TimeClockSkew",
 }
 
 
