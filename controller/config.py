@@ -17,12 +17,22 @@ from protos.error import Problem, SpecError
 PREFIX: Final = "BLACKSTART_CONTROLLER_"
 
 
+class DomainSettings(BaseModel):
+    """Blast radius by failure domain: in each value of a label, and over how many of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    targets_max: int | None = Field(None, ge=1)
+    targets_fraction: float = Field(1.0, gt=0, le=1)
+    domains_max: int | None = Field(None, ge=1)
+
+
 class BudgetSettings(BaseModel):
-    """Blast radius over all runs together."""
+    """Blast radius over all runs together; *domains* by label, such as `zone` or `rack`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     targets_max: int = Field(100, ge=1)
     targets_fraction: float = Field(0.5, gt=0, le=1)
+    domains: dict[str, DomainSettings] = Field(default_factory=dict)
 
 
 class FreezeSettings(BaseModel):

@@ -21,15 +21,17 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from controller import home, metrics
-from controller.admission import Admission, Budget, Freeze
+from controller.admission import Admission, Budget, Domain, Freeze
 from controller.audit import Audit
 from controller.config import Settings, read_yaml
 from controller.dispatch import Dispatch
 from controller.fleet import Fleet
+from controller.leftover import Leftovers
 from controller.rpc.agent_link import AgentLink, Terms
 from controller.rpc.auth import Gate
 from controller.rpc.enrolment import Enrolment
 from controller.rpc.operator import Addresses, Operator
+from controller.run.agent_event import AgentEvents
 from controller.run.chronicle import Chronicle
 from controller.run.intake import Intake
 from controller.run.machine import Machine, Rules, Submission
@@ -63,6 +65,7 @@ class Parts:
     intake: Intake
     audit: Audit
     terms: Terms
+    events: AgentEvents
 
 
 async def run(settings: Settings) -> None:
@@ -109,16 +112,24 @@ async def _compose(settings: Settings, state: home.Home, store: Store, audit: Au
     epoch = await store.lead()
     fleet = Fleet(boot_id=BOOT_ID.read_text().strip(), lease_s=settings.lease_s)
     fleet.remember(await store.agents())
-    budget = Budget(settings.budget.targets_max, settings.budget.targets_fraction)
+    limits = settings.budget
+    domains = {
+        label: Domain(limit.targets_max, limit.targets_fraction, limit.domains_max)
+        for label, limit in limits.domains.items()
+    }
+    budget = Budget(limits.targets_max, limits.targets_fraction, domains)
     admission = Admission(budget, [Freeze(f.start, f.end, f.why) for f in settings.freezes])
-    reach = Reach(store, fleet, Dispatch(fleet, epoch), admission, Chronicle(store))
+    leftovers = Leftovers(store)
+    await leftovers.restore([member.id for member in fleet.members()])
+    reach = Reach(store, fleet, Dispatch(fleet, epoch), admission, Chronicle(store), leftovers)
     rules = Rules(
         settings.runs_together_max, settings.driver_silence_s, settings.lease_s, settings.run_s_max, settings.modules
     )
     nursery = Nursery(state.runs, state.authority, local, settings.run_s_max, settings.environment)
     machine = Machine(reach, nursery, rules)
     profile = read_yaml(settings.profile, "profile") if settings.profile else {}
-    ingest = Ingest(store, reach.dispatch, machine.on_event)
+    events = AgentEvents(reach, audit)
+    ingest = Ingest(store, reach.dispatch, events.on_event)
     stop = EmergencyStop(reach, machine)
     await stop.restore()
     log = structlog.get_logger("controller.schedule")
@@ -130,7 +141,7 @@ async def _compose(settings: Settings, state: home.Home, store: Store, audit: Au
 
     schedule = Schedule(store, fire, log.info)
     terms = Terms(epoch, settings.heartbeat_s, settings.lease_s)
-    return Parts(reach, machine, ingest, stop, schedule, Intake(fleet, profile, settings.modules), audit, terms)
+    return Parts(reach, machine, ingest, stop, schedule, Intake(fleet, profile, settings.modules), audit, terms, events)
 
 
 def _server(state: home.Home, gate: Gate, host: str, port: int, *, require_client: bool) -> tuple[grpc.aio.Server, int]:
@@ -158,7 +169,7 @@ def _taken(address: str) -> str:
 async def _register(server: grpc.aio.Server, parts: Parts, operator: Operator, store: Store, state: home.Home) -> None:
     link = AgentLink(
         parts.terms, store, parts.reach.fleet, parts.reach.dispatch, parts.ingest, parts.reach.admission,
-        lambda: state.authority, parts.machine.on_hello,
+        lambda: state.authority, parts.events.on_hello,
     )  # fmt: skip
     agent_rpc.add_AgentLinkServicer_to_server(link, server)
     operator_rpc.add_OperatorServicer_to_server(operator, server)
@@ -189,6 +200,7 @@ async def _watch_over(settings: Settings, parts: Parts, state: home.Home, hosts:
             for member in await parts.reach.fleet.expire(time.monotonic_ns()):
                 log.warning("agent lost: silent for longer than its lease", agent=member.id)
                 await parts.reach.store.put_agent(member.record())
+            parts.reach.expire_reservations()
             if time.monotonic() - looked_s > RENEWAL_LOOK_S:
                 looked_s = time.monotonic()
                 if state.renew_if_due(hosts):

@@ -44,6 +44,7 @@ class Figures(Collector):
         yield _gauge("reservations", "Effects that admission counts.", len(self.reach.admission.held))
         yield _gauge("emergency_stop", "1 while it is in force.", float(self.reach.admission.stop_reason is not None))
         yield from self._agents(connected)
+        yield from self._left([member.id for member in members])
         yield from self._runs()
         orders = CounterMetricFamily("blackstart_orders", "Orders to agents.", labels=("kind", "outcome"))
         for (kind, outcome), number in sorted(self.reach.dispatch.counts.items()):
@@ -68,6 +69,17 @@ class Figures(Collector):
             if (offset := member.offset()) is not None:
                 error.add_metric((member.id,), offset.error_ns / 1e9)
         yield from (error, spooled, dropped)
+
+    def _left(self, agents: list[str]) -> Iterator[Any]:
+        """Of agents that are away, too: a human may be needed there all the more."""
+        stranded = GaugeMetricFamily(
+            "blackstart_effects_stranded", "Effects that could not be reverted so far.", labels=("agent",)
+        )
+        found = GaugeMetricFamily("blackstart_residue", "Traces that the agent's own audit found.", labels=("agent",))
+        for agent in agents:
+            stranded.add_metric((agent,), len(self.reach.leftovers.stranded(agent)))
+            found.add_metric((agent,), len(self.reach.leftovers.found(agent)))
+        yield from (stranded, found)
 
     def _runs(self) -> Iterator[Any]:
         open_runs = GaugeMetricFamily("blackstart_runs_open", "Runs not ended.", labels=("state",))

@@ -23,7 +23,7 @@ STOP_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What the stop, or its lifting, met."""
+    """What the stop, or its lifting, met. *stranded*: on any agent, also from before."""
 
     agents: int
     reverted: int
@@ -71,7 +71,7 @@ class EmergencyStop:
         connected = [member.id for member in members if member.connected]
         answers = await self._reach.dispatch.order_all(connected, kind, {}, actor=actor, timeout_s=STOP_S)
         unreachable = [member.id for member in members if not member.connected]
-        stranded, reverted = [], 0
+        reverted = 0
         for agent, answer in answers.items():
             if isinstance(answer, BlackstartError):
                 unreachable.append(agent)
@@ -79,6 +79,4 @@ class EmergencyStop:
             for effect in answer.get("effects", ()):
                 await self._reach.update_effect(str(effect.get("run_id") or ""), agent, effect)
                 reverted += effect["state"] == "reverted"
-                if effect["state"] == "stranded":
-                    stranded.append(f"{agent}: {effect['description']}; by hand: {effect.get('remedy', '')}")
-        return Stopped(len(answers), reverted, stranded, sorted(unreachable))
+        return Stopped(len(answers), reverted, self._reach.leftovers.words(), sorted(unreachable))

@@ -17,7 +17,14 @@ from controller.report.engine_journal import EngineJournal, read_journal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from controller.report.document import EffectEntry, HypothesisEntry, InjectionEntry, Interval, RecoveryEntry
+    from controller.report.document import (
+        CertificateEntry,
+        EffectEntry,
+        HypothesisEntry,
+        InjectionEntry,
+        Interval,
+        RecoveryEntry,
+    )
 
 
 class Verdict(StrEnum):
@@ -74,6 +81,7 @@ def judge(
     recoveries: Sequence[RecoveryEntry] = (),
     residue: Sequence[str] = (),
     residue_checked: bool = False,
+    certificates: Sequence[CertificateEntry] = (),
 ) -> Judgement:
     """The verdict on one run.
 
@@ -84,13 +92,14 @@ def judge(
         recoveries: every recovery that was measured.
         residue: what the audit found left behind, over all agents.
         residue_checked: whether the audit could be made on every agent that the run touched.
+        certificates: of the agents' nodes, before and after.
     """
     engine = read_journal(journal) if journal is not None else None
     findings = [
         *outcome_findings(outcome, engine),
         *(found for injection in injections for found in injection_findings(injection)),
         *(found for recovery in recoveries for found in recovery_findings(recovery)),
-        *residue_findings(injections, residue, residue_checked=residue_checked),
+        *residue_findings(injections, [*residue, *uncertified(certificates)], residue_checked=residue_checked),
     ]
     if engine is not None:
         findings += _engine_findings(engine, faulted=bool(injections))
@@ -106,10 +115,18 @@ def judge(
     return Judgement(verdict, tuple(dict.fromkeys(finding.sentence for finding in told)))
 
 
-def stranded(injections: Iterable[InjectionEntry], residue: Sequence[str]) -> bool:
+def stranded(
+    injections: Iterable[InjectionEntry], residue: Sequence[str], certificates: Sequence[CertificateEntry] = ()
+) -> bool:
     """Whether a human must clean up: something was left behind, or an effect could not be reverted."""
     effects = (effect for injection in injections for effect in injection.effects)
-    return bool(residue) or any(effect.state == "stranded" or effect.residue for effect in effects)
+    left = bool(residue) or bool(uncertified(certificates))
+    return left or any(effect.state == "stranded" or effect.residue for effect in effects)
+
+
+def uncertified(certificates: Iterable[CertificateEntry]) -> list[str]:
+    """What the certificates say was left by us and has not been cleared since."""
+    return [f"{one.agent_id}: {text}" for one in certificates if not one.cleared for text in one.ours]
 
 
 def injection_findings(injection: InjectionEntry) -> Iterator[Finding]:

@@ -79,6 +79,8 @@ def _certificate(settings: "Settings") -> Finding:
 def _fleet(client: "Client") -> list[Finding]:
     from importlib.metadata import version
 
+    from blackstart.cli.fleet import left_at
+
     agents, ours = client.agents(), version("blackstart")
     away = sorted(agent.id for agent in agents if not agent.connected)
     other = sorted(f"{agent.id} ({agent.version})" for agent in agents if agent.version != ours)
@@ -91,6 +93,9 @@ def _fleet(client: "Client") -> list[Finding]:
         findings.append(Finding("agents", "look", f"not connected: {', '.join(away)}"))
     if other:
         findings.append(Finding("versions", "look", f"not {ours}: {', '.join(other)}"))
+    for agent in agents:
+        if left := left_at(agent):
+            findings.append(Finding("stranded", "bad", "; ".join(left), Exit.STRANDED))
     for fault in client.faults():
         says = f"{fault.agents_available} of {fault.agents_total} agents"
         missing = f"; elsewhere: {'; '.join(fault.missing)}" if fault.missing else ""

@@ -1,12 +1,15 @@
 """`blackstart agents`, `stop`, `audit`: the fleet and its emergency stop."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from blackstart.cli.connection import Json, connect
 from blackstart.cli.output import age, document, print_json, print_table, when, working
 from protos.error import Exit, Problem, SpecError
+
+if TYPE_CHECKING:
+    from protos import blackstart_operator_pb2 as pb
 
 agents = typer.Typer(no_args_is_help=True, help="Agents: list, show.")
 
@@ -20,7 +23,18 @@ def list_agents(context: typer.Context, json: Json = False) -> None:
         print_json([document(agent) for agent in found])
         return
     print_table(
-        ("agent", "connected", "labels", "seen", "clock offset", "in force", "spooled", "dropped", "version"),
+        (
+            "agent",
+            "connected",
+            "labels",
+            "seen",
+            "clock offset",
+            "in force",
+            "stranded",
+            "spooled",
+            "dropped",
+            "version",
+        ),
         [
             (
                 agent.id,
@@ -29,6 +43,7 @@ def list_agents(context: typer.Context, json: Json = False) -> None:
                 age(agent.seen_wall_ns),
                 f"{agent.offset_s * 1e3:+.2f} ± {agent.offset_error_s * 1e3:.2f} ms",
                 agent.effects,
+                len(left_at(agent)) or "-",
                 agent.spooled,
                 agent.dropped,
                 agent.version,
@@ -37,6 +52,8 @@ def list_agents(context: typer.Context, json: Json = False) -> None:
         ],
         "no agents have joined: `blackstart certs join-token` lets one in",
     )
+    for line in (line for agent in found for line in left_at(agent)):
+        print(line)
 
 
 @agents.command("show")
@@ -57,6 +74,8 @@ def show_agent(
         return
     state = "connected" if agent.connected else f"not connected, seen {age(agent.seen_wall_ns)} ago"
     print(f"{agent.id}: {state}\nlabels: {_labels(agent.labels)}\nversion: {agent.version}")
+    for line in left_at(agent):
+        print(line)
     print_table(
         ("family", "kind", "here", "undo", "missing"),
         [
@@ -113,6 +132,15 @@ def audit(
         [(when(r.wall_ns), r.actor, r.role, r.method, r.subject, r.outcome) for r in found],
         "nothing was called yet",
     )
+
+
+def left_at(agent: "pb.Agent") -> list[str]:
+    """What a human has to end there, a line each with the command, and what the agent's audit found."""
+    stranded = [
+        f"stranded on {agent.id}: {row.get('description') or row['id']}; by hand: {row.get('remedy') or 'its journal'}"
+        for row in document(agent)["stranded"] or []
+    ]
+    return stranded + [f"left behind on {agent.id}: {text}" for text in agent.residue]
 
 
 def _labels(labels: object) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from blackstart.cli.connection import Json, Profile, Variables, connect, profile_from, variables_from
-from blackstart.cli.output import document, print_json, working
+from blackstart.cli.output import console, document, print_json, working
 from protos.error import Exit
 
 
@@ -50,10 +50,10 @@ def show_end(client: Any, ended: Any, *, as_json: bool) -> None:
     if as_json:
         print_json({"run": document(ended), "document": client.show(ended.id)[1]})
         return
-    from blackstart.cli.figures import show_report
     from blackstart.cli.live import summary
+    from blackstart.cli.table import show_run
 
-    show_report(client, [ended.id])
+    show_run(client.show(ended.id)[1], console())
     summary(ended)
 
 
@@ -62,7 +62,7 @@ def show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(plan)
     else:
-        from blackstart.cli.figures import print_plan
+        from blackstart.cli.dry_run import print_plan
 
         print_plan(plan)
     if plan.get("problems"):

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from blackstart.cli.connection import Json, connect
-from blackstart.cli.output import document, print_json, print_table, when, working
+from blackstart.cli.output import console, document, print_json, print_table, when, working
+from protos.error import Exit
 
 app = typer.Typer(no_args_is_help=True, help="Runs: list, show, watch, abort, report.")
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
@@ -45,15 +46,15 @@ def list_(
 @app.command()
 def show(context: typer.Context, run_id: RunId, json: Json = False) -> None:
     """A run's faults, recovery times, verdict and reasons."""
-    from blackstart.cli.figures import show_document
     from blackstart.cli.live import summary
+    from blackstart.cli.table import show_run
 
     with connect(context) as client:
         run, found = client.show(run_id)
     if json:
         print_json({"run": document(run), "document": found})
         return
-    show_document(found)
+    show_run(found, console())
     summary(run)
 
 
@@ -80,6 +81,8 @@ def abort(
     with connect(context) as client, working("reverting"):
         run = client.abort(run_id, reason)
     print_json(document(run)) if json else print(f"run {run.id}: {run.state} {run.outcome}".rstrip())
+    if run.stranded:
+        raise typer.Exit(Exit.STRANDED)
 
 
 @app.command()

@@ -57,11 +57,21 @@ def show(content: bytes, console: Console) -> None:
 
 
 def show_run(document: Mapping[str, Any], console: Console) -> None:
-    """Prints the rows of one run and its reasons."""
-    rows = document.get("summary") or []
-    if rows:
-        console.print(table(rows, console.width))
+    """Prints the rows of one run, its reasons and its residue; nothing for a run that has none of these yet."""
+    if not (rows := document.get("summary") or []):
+        return
+    console.print(table(rows, console.width))
     reasons("", document.get("reasons") or [], console)
+    if document.get("injections"):
+        residue(document.get("zero_residue") or {}, console)
+
+
+def residue(certificate: Mapping[str, Any], console: Console) -> None:
+    """What was certified; or each thing that is left, with the command for a human."""
+    style = "" if certificate.get("clean") else "bold red"
+    console.print(Text(f"  {certificate.get('words', '')}", style), soft_wrap=True)
+    for line in certificate.get("left") or ():
+        console.print(Text(f"    {line}", style), soft_wrap=True)
 
 
 def reasons(title: str, told: Sequence[str], console: Console) -> None:

@@ -35,6 +35,10 @@ class EffectEntry:
     injected_wall_ns: int
     reverted_wall_ns: int  # 0: nothing to revert, or not yet
     residue: tuple[str, ...]
+    remedy: str = ""  # the command with which a human ends it; empty: nothing to end
+    note: str = ""  # what befell it, such as a target that went away
+    follows: str = ""  # id of the effect whose target came back, which this one joined after
+    was_stranded: bool = False  # it could not be reverted at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,24 @@ class StepEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateEntry:
+    """An agent's node before the first fault beside the node after the end; *given* False: the agent made none."""
+
+    agent_id: str
+    given: bool
+    ours: tuple[str, ...] = ()  # what Blackstart left
+    others: tuple[str, ...] = ()  # what else changed on the node meanwhile
+    taken_before_wall_ns: int = 0
+    taken_after_wall_ns: int = 0
+    checks: dict[str, int] = field(default_factory=dict)  # how many things of each kind were compared
+    cleared: bool = False  # what was left has been reverted since
+
+    @property
+    def clean(self) -> bool:
+        return self.given and not self.ours
+
+
+@dataclass(frozen=True, slots=True)
 class EventEntry:
     wall_ns: int
     kind: str
@@ -153,3 +175,4 @@ class RunDocument:
     variables: Json = field(default_factory=dict)
     hypotheses: tuple[HypothesisEntry, ...] = ()
     steps: tuple[StepEntry, ...] = ()
+    certificates: tuple[CertificateEntry, ...] = ()  # of every agent on which something was injected

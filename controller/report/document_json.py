@@ -1,8 +1,8 @@
 """Reports as JSON: one schema with a version, which reads back to the same documents.
 
-Invariant: `from_json(to_json(documents, title)) == (title, documents)`. Derived parts (`overall`, `summary`) are for
-readers that show a table; they are computed anew on writing and ignored on reading. Numbers that JSON cannot carry are
-written as "NaN", "Infinity" and "-Infinity", as protobuf does.
+Invariant: `from_json(to_json(documents, title)) == (title, documents)`. Derived parts (`overall`, `summary`,
+`zero_residue`) are for readers that show them; they are computed anew on writing and ignored on reading. Numbers that
+JSON cannot carry are written as "NaN", "Infinity" and "-Infinity", as protobuf does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from controller.report.certificate import certificate
 from controller.report.document import Json, RunDocument
 from controller.report.summary import overall, rows
 from protos.error import Problem, SpecError
@@ -35,9 +36,10 @@ def report_document(documents: Sequence[RunDocument], title: str) -> Json:
 
 
 def run_document(document: RunDocument) -> Json:
-    """One run as plain JSON values: the fields of `RunDocument`, and `summary`, the rows of its table."""
+    """One run as plain JSON values: the fields of `RunDocument`, `summary` (its table's rows) and `zero_residue`."""
     plain: Json = _finite(msgspec.to_builtins(document))
     plain["summary"] = msgspec.to_builtins(rows(document))
+    plain["zero_residue"] = msgspec.to_builtins(certificate(document))
     return plain
 
 

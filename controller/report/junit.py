@@ -1,4 +1,4 @@
-"""Reports as JUnit XML: a test suite a run, a test case a row of its table and an evaluation of its hypothesis.
+"""Reports as JUnit XML: a suite a run; a test case a row of its table, an evaluation of its hypothesis, its residue.
 
 Invariant: a suite is green only when its run held. Deviated is a `<failure>` (the system under test failed),
 inconclusive an `<error>` (the test itself could not tell; CI systems show both as red), not tested is `<skipped>`.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
 from controller.report import format as fmt
+from controller.report.certificate import certificate
 from controller.report.summary import Row, rows
 from controller.verdict import Verdict, hypothesis_finding
 
@@ -56,6 +57,8 @@ def _suite(document: RunDocument) -> ET.Element:
         case = _element(document, f"steady state {entry.when} the method", 0.0)
         _result(case, finding.verdict.value, (finding.sentence,))
         cases.append(case)
+    if document.injections and not document.skipped:
+        cases.append(_residue_case(document))
     suite.extend(cases)
     suite.set("tests", str(len(cases)))
     for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
@@ -75,6 +78,19 @@ def _case(document: RunDocument, row: Row) -> ET.Element:
     text = "\n".join(f"{name}: {value}" for name, value in lines if value and value != fmt.NONE)
     if text:
         ET.SubElement(case, "system-out").text = _clean(text)
+    return case
+
+
+def _residue_case(document: RunDocument) -> ET.Element:
+    """Red when something was left, skipped when no node was compared, green when all were and are clean."""
+    found = certificate(document)
+    case = _element(document, "zero residue", 0.0)
+    if not found.clean:
+        _result(case, Verdict.INCONCLUSIVE.value, (found.words, *found.left))
+    elif not found.certified:
+        _result(case, "not tested", (found.words,))
+    told = [found.words, *(f"changed by others: {text}" for text in found.others)]
+    ET.SubElement(case, "system-out").text = _clean("\n".join(told))
     return case
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import jinja2
 
 from controller.report import format as fmt
+from controller.report.certificate import Certificate, certificate
 from controller.report.summary import NOT_TESTED, Row, outage_interval, overall, provenance, rows, took, verdict_of
 from controller.report.timeline import Chart, close_ups, run_chart
 
@@ -42,8 +43,7 @@ class RunView:
     rows: tuple[Row, ...]
     chart: Chart | None
     close_ups: tuple[Chart, ...]
-    residue: str  # one sentence: the certificate
-    clean: bool
+    certificate: Certificate
 
 
 def to_html(documents: Sequence[RunDocument], title: str) -> bytes:
@@ -86,7 +86,6 @@ def figure_origin(figure: Json) -> str:
 
 
 def _view(number: int, document: RunDocument) -> RunView:
-    residue, clean = _certificate(document)
     return RunView(
         anchor=f"run-{number}",
         document=document,
@@ -94,25 +93,8 @@ def _view(number: int, document: RunDocument) -> RunView:
         rows=rows(document),
         chart=run_chart(document),
         close_ups=close_ups(document),
-        residue=residue,
-        clean=clean,
+        certificate=certificate(document),
     )
-
-
-def _certificate(document: RunDocument) -> tuple[str, bool]:
-    """What the audit for residue found, and whether all is clean."""
-    effects = [effect for injection in document.injections for effect in injection.effects]
-    agents = sorted({effect.agent_id for effect in effects})
-    found = dict.fromkeys([*document.residue, *(text for effect in effects for text in effect.residue)])
-    left = [effect for effect in effects if effect.state == "stranded"]
-    if found or left:
-        return f"{fmt.plural(len(found) or len(left), 'trace')} left behind. A human must clean up.", False
-    if not effects:
-        return "No effect was injected, so there was nothing to audit.", True
-    if not document.residue_checked:
-        return "The audit could not be made on every agent: nothing is certified.", False
-    audited = f"{fmt.plural(len(effects), 'effect')} on {', '.join(agents)} audited after the end"
-    return f"{audited}: no process, rule or file was left behind.", True
 
 
 def _span(documents: Sequence[RunDocument]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from controller.report import format as fmt
 from controller.report.document import Interval
-from controller.verdict import Finding, Verdict, injection_findings, recovery_findings, stranded, worst
+from controller.verdict import Finding, Verdict, injection_findings, recovery_findings, stranded, uncertified, worst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def overall(documents: Sequence[RunDocument]) -> Overall:
     verdicts = [verdict_of(document) for document in tested]
     counts = {verdict: verdicts.count(verdict) for verdict in Verdict}
     skipped = len(documents) - len(tested)
-    left = any(stranded(document.injections, document.residue) for document in tested)
+    left = any(stranded(document.injections, document.residue, document.certificates) for document in tested)
     parts = [f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict]]
     parts += [f"{skipped} not tested"] if skipped else []
     tally = f" ({', '.join(parts)})" if len(documents) > 1 else ""
@@ -198,7 +198,8 @@ def _residue(document: RunDocument, injection: InjectionEntry | None) -> str:
     """Says `none` only where an audit looked: elsewhere what was found, or that nobody could look."""
     effects = injection.effects if injection else tuple(e for i in document.injections for e in i.effects)
     found = sum(len(effect.residue) for effect in effects)
-    found += len(document.residue) if injection is None or len(document.injections) == 1 else 0
+    if injection is None or len(document.injections) == 1:
+        found += len({*document.residue, *uncertified(document.certificates)})
     if found or any(effect.state == "stranded" for effect in effects):
         return f"{found} left" if found else "stranded"
     if document.injections and not document.residue_checked:

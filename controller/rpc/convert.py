@@ -9,6 +9,7 @@ from protos import blackstart_operator_pb2 as pb
 
 if TYPE_CHECKING:
     from controller.fleet import Member
+    from controller.leftover import Leftovers
     from controller.store.base import AuditRecord, EventRecord, RunRecord, ScheduleRecord
 
 
@@ -27,13 +28,14 @@ def event_message(event: EventRecord) -> pb.RunEvent:
     )  # fmt: skip
 
 
-def agent_message(member: Member) -> pb.Agent:
+def agent_message(member: Member, leftovers: Leftovers) -> pb.Agent:
     offset = member.offset()
     return pb.Agent(
         id=member.id, connected=member.connected, version=member.version, boot_id=member.boot_id, labels=member.labels,
         seen_wall_ns=member.seen_wall_ns, offset_s=offset.offset_ns / 1e9 if offset else 0.0,
         offset_error_s=offset.error_ns / 1e9 if offset else 0.0, effects=member.effects, spooled=member.spooled,
         dropped=member.dropped, capabilities_json=json.dumps(list(member.capabilities)).encode(),
+        stranded_json=json.dumps(leftovers.stranded(member.id)).encode(), residue=leftovers.found(member.id),
     )  # fmt: skip
 
 

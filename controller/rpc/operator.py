@@ -102,7 +102,8 @@ class Operator(DriverCalls):
 
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Any) -> pb.ListAgentsReply:  # noqa: N802
         del request, context
-        return pb.ListAgentsReply(agents=[agent_message(member) for member in self._fleet.members()])
+        agents = [agent_message(member, self._reach.leftovers) for member in self._fleet.members()]
+        return pb.ListAgentsReply(agents=agents)
 
     async def ListFaults(self, request: pb.ListFaultsRequest, context: Any) -> pb.ListFaultsReply:  # noqa: N802
         del request, context

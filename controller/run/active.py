@@ -36,6 +36,7 @@ class Injection:
     targets: str
     agents: list[str]
     effects: list[Json] = field(default_factory=list)
+    until_wall_ns: int = 0  # none of it can be in force any more by then
 
     @property
     def confirmed(self) -> bool:
@@ -45,19 +46,28 @@ class Injection:
     def in_force(self) -> bool:
         return any(lasting(effect) for effect in self.effects)
 
-    def take(self, agent_id: str, effect: Json) -> bool:
-        """Replaces the effect of the same id; False when it is not of this injection."""
+    def take(self, agent_id: str, effect: Json) -> None:
+        """Takes in what an agent says of one effect: one that is known, or one that joined since."""
         for k, known in enumerate(self.effects):
             if (known["agent_id"], known["id"]) == (agent_id, effect.get("id")):
-                self.effects[k] = known | effect | {"agent_id": agent_id}
-                return True
-        return False
+                self.effects[k] = merged(known, effect, agent_id)
+                return
+        self.effects.append(merged({}, effect, agent_id))
 
     def document(self) -> Json:
         return {
             "name": self.name, "fault": self.fault, "targets": self.targets, "agents": self.agents,
             "effects": self.effects, "confirmed": self.confirmed,
+            "until_wall_ns": self.until_wall_ns,
         }  # fmt: skip
+
+
+def merged(known: Json, effect: Json, agent_id: str) -> Json:
+    """What is known of an effect after *effect*; that it was once stranded is never forgotten."""
+    row = known | effect | {"agent_id": agent_id}
+    if "stranded" in (known.get("state"), row.get("state")):
+        row["was_stranded"] = True
+    return row
 
 
 def lasting(effect: Json) -> bool:

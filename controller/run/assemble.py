@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from controller.report.document import (
+    CertificateEntry,
     EffectEntry,
     EventEntry,
     InjectionEntry,
@@ -38,12 +39,14 @@ async def assemble(store: Store, run: RunRecord) -> RunDocument:
     engine = read_journal(run.journal) if run.journal else None
     reasons = (await store.documents(run.id, "verdict")).get("reasons", {}).get("reasons", [])
     seed = (await store.documents(run.id, "run")).get("seed", {}).get("seed", 0)
+    injections = await store.documents(run.id, "injections")
+    certificates = await store.documents(run.id, "certificates")
     return RunDocument(
         id=run.id, title=run.title, description=str(run.experiment.get("description") or ""), state=run.state,
         verdict=run.verdict, outcome=run.outcome, reasons=tuple(reasons) or ((run.reason,) if run.reason else ()),
         actor=run.actor, source=run.source, seed=int(seed), started_wall_ns=run.started_wall_ns,
         ended_wall_ns=run.ended_wall_ns,
-        injections=tuple(_injection(d, offsets) for d in (await store.documents(run.id, "injections")).values()),
+        injections=tuple(_injection(d, offsets) for d in injections.values()),
         recoveries=tuple(_recovery(d, offsets) for d in (await store.documents(run.id, "recoveries")).values()),
         probes=_probes(await store.documents(run.id, "probes"), await store.chunks(run.id), offsets),
         figures=tuple((await store.documents(run.id, "figures")).values()),
@@ -53,6 +56,7 @@ async def assemble(store: Store, run: RunRecord) -> RunDocument:
         variables=dict(run.variables),
         hypotheses=engine.hypotheses if engine else (),
         steps=engine.steps if engine else (),
+        certificates=_certificates(injections.values(), certificates, offsets),
     )  # fmt: skip
 
 
@@ -78,6 +82,33 @@ def _effect(effect: Json, offsets: Mapping[str, int]) -> EffectEntry:
         undo=str(effect.get("undo", "")), state=str(effect["state"]), receipt=str(effect.get("receipt") or ""),
         confirmed=bool(effect.get("confirmed")), injected_wall_ns=_wall(agent, (lo_ns + hi_ns) // 2, offsets),
         reverted_wall_ns=_wall(agent, effect.get("reverted_ns"), offsets), residue=tuple(effect.get("residue") or ()),
+        remedy=str(effect.get("remedy") or ""), note=str(effect.get("note") or ""),
+        follows=str(effect.get("follows") or ""), was_stranded=bool(effect.get("was_stranded")),
+    )  # fmt: skip
+
+
+def _certificates(
+    injections: Iterable[Json], given: Mapping[str, Json], offsets: Mapping[str, int]
+) -> tuple[CertificateEntry, ...]:
+    """One entry for every agent that was asked to inject, and for those that certified without."""
+    rows = list(injections)
+    agents = {*given, *(agent for row in rows for agent in row["agents"])}
+    return tuple(_certificate(agent, rows, given.get(agent), offsets) for agent in sorted(agents))
+
+
+def _certificate(
+    agent: str, injections: list[Json], given: Json | None, offsets: Mapping[str, int]
+) -> CertificateEntry:
+    if given is None:
+        return CertificateEntry(agent, given=False)
+    mine = [effect for row in injections for effect in row["effects"] if effect["agent_id"] == agent]
+    stranded = [effect for effect in mine if effect.get("was_stranded")]
+    cleared = bool(stranded) and all(effect["state"] != "stranded" for effect in stranded)
+    return CertificateEntry(
+        agent, given=True, ours=tuple(given.get("ours") or ()), others=tuple(given.get("others") or ()),
+        taken_before_wall_ns=_wall(agent, given.get("taken_before_ns"), offsets),
+        taken_after_wall_ns=_wall(agent, given.get("taken_after_ns"), offsets),
+        checks=dict(given.get("checks") or {}), cleared=cleared,
     )  # fmt: skip
 
 

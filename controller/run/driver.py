@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,7 +96,7 @@ class Driver:
         injection = Injection(name, fault, f"{parse(targets)}: {', '.join(agents)}", agents)
         plan = {"fault": fault, "spec": spec or {}, "duration_s": duration_s}
         planned = self._all(await self._order_all(agents, "fault.plan", plan, SHORT_S))
-        self._admit(injection, planned)
+        self._admit(injection, planned, duration_s)
         arguments = {
             "injection": name, "fault": fault, "spec": spec or {}, "duration_s": duration_s,
             "on_lost_controller": on_lost_controller, **({"follow": True} if follow else {}),
@@ -201,15 +202,17 @@ class Driver:
             return fault
         return next(n for k in range(2, 10_000) if (n := f"{fault}-{k}") not in self._run.injections)
 
-    def _admit(self, injection: Injection, planned: Mapping[str, Json]) -> None:
+    def _admit(self, injection: Injection, planned: Mapping[str, Json], duration_s: float) -> None:
         wanted = [
             Reservation(self._run.id, injection.name, agent, injection.fault, effect["resource"])
             for agent, plan in planned.items()
             for effect in plan.get("effects", ())
         ]
-        connected = len(self._reach.fleet.connected())
+        connected = {member.id: member.labels for member in self._reach.fleet.connected()}
         self._check_going()
-        self._reach.admission.admit(wanted, connected=connected, now=datetime.now(UTC))
+        lasts_s = 2 * INJECT_S + duration_s  # an order waits so long at most, and its agent as long again
+        self._reach.admission.admit(wanted, connected=connected, now=datetime.now(UTC), lasts_s=lasts_s)
+        injection.until_wall_ns = time.time_ns() + int(lasts_s * 1e9)
 
     def _release_ended(self, injection: Injection, answered: list[str] | None = None) -> None:
         """Frees what is over: effects known to have ended, and all of the agents that *answered* a revert."""
@@ -226,11 +229,10 @@ class Driver:
     def _take(self, injection: Injection, answers: Mapping[str, Json | BlackstartError]) -> None:
         for agent, answer in answers.items():
             for effect in answer.get("effects", ()) if isinstance(answer, dict) else ():
-                if not injection.take(agent, effect):
-                    injection.effects.append(effect | {"agent_id": agent})
+                injection.take(agent, effect)
 
     async def _keep(self, injection: Injection) -> None:
-        await self._reach.store.put(self._run.id, "injections", injection.name, injection.document())
+        await self._reach.keep(self._run.id, injection)
 
     async def _touch(self, agents: list[str]) -> None:
         for agent in agents:

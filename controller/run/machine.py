@@ -19,7 +19,6 @@ import structlog
 from controller.run.active import ActiveRun
 from controller.run.closing import conclude, end_on_agents
 from controller.run.driver import INJECT_S, Driver
-from controller.run.stray import end_strays
 from controller.run.supervisor import ABORTED, supervise
 from controller.run.variable import typed
 from controller.store.base import RunRecord
@@ -28,7 +27,6 @@ from protos.error import RefusedError, SpecError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from controller.fleet import Member
     from controller.run.reach import Reach
     from controller.run.supervisor import Nursery
 
@@ -63,7 +61,7 @@ class Machine:
 
     def __init__(self, reach: Reach, nursery: Nursery, rules: Rules) -> None:
         self._reach, self._nursery, self._rules = reach, nursery, rules
-        self._active: dict[str, ActiveRun] = {}
+        self._active = reach.active
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(rules.together_max)
         self._log = structlog.get_logger("controller.run")
@@ -151,31 +149,13 @@ class Machine:
             run.watchers += change
             run.heard()
 
-    async def on_event(self, member: Member, run_id: str, kind: str, body: Json) -> None:
-        """An agent's event: what became of an effect, or what befell the agent."""
-        rows = body.get("effects") if kind == "agent.recovered" else [body]
-        for effect in rows if isinstance(rows, list) else ():
-            await self._effect_changed(member, str(effect.get("run_id") or run_id), effect)
-        text = str(body.get("description") or body.get("message") or body or "")
-        if run_id and await self._reach.store.run(run_id) is not None:
-            await self._reach.chronicle.add(run_id, kind, f"{member.id}: {kind} {text}".strip(), body)
-        else:
-            self._log.warning("agent event", agent=member.id, event_kind=kind, text=text)
-
-    async def on_hello(self, member: Member, effects_json: bytes) -> None:
-        """An agent is there, with these effects in force: what belongs to no run under way is ended."""
-        await end_strays(self._reach, member, effects_json, self._under_way)
-
-    def _under_way(self, run_id: str) -> bool:
-        run = self._active.get(run_id)
-        return run is not None and not run.closing
-
     async def resume(self) -> None:
         """Closes what an earlier controller left open, in the background: agents need time to come back."""
         for record in await self._reach.store.open_runs():
             seed = (await self._reach.store.documents(record.id, "run")).get("seed", {})
             run = ActiveRun(record, int(seed.get("seed", 0)), external=bool(seed.get("external")))
             run.touched = set(await self._reach.store.documents(record.id, "touched"))
+            await self._reach.reserve_again(record.id)
             await self._reach.chronicle.add(
                 record.id, "controller.restarted",
                 f"The controller restarted; the run is closed and {len(run.touched)} agents are told to revert",
@@ -273,7 +253,9 @@ class Machine:
             await asyncio.wait(list(run.invoking), timeout=INJECT_S)
             silent = await end_on_agents(self._reach, run.record, run.touched, 0.0)
         reason = run.reason + (f"; not answered by {', '.join(silent)}" if silent else "")
-        run.record = await conclude(self._reach, run.record, outcome=run.outcome, reason=reason, journal=run.journal)
+        run.record = await conclude(
+            self._reach, run.record, outcome=run.outcome, reason=reason, journal=run.journal, silent=silent
+        )
         key = (run.record.outcome, run.record.verdict)
         self.ended[key] = self.ended.get(key, 0) + 1
         self.stranded += run.record.stranded
@@ -284,16 +266,3 @@ class Machine:
             run.record = await self._reach.store.update_run(run.id, state="closing")
             text = f"Closing ({run.reason}): {len(run.touched)} agents end what the run began"
             await self._reach.chronicle.add(run.id, "run.closing", text)
-
-    async def _effect_changed(self, member: Member, run_id: str, effect: Json) -> None:
-        """Takes in an agent's word on one effect: in the run's memory, in the store, in the ledger of admission."""
-        name = str(effect.get("injection") or "")
-        run = self._active.get(run_id)
-        if run is not None and name in run.injections:
-            run.injections[name].take(member.id, effect)
-        if name:
-            await self._reach.update_effect(run_id, member.id, effect)
-        if effect.get("state") in ("reverted", "failed"):
-            self._reach.admission.release(
-                run_id=run_id, injection=name, agent_id=member.id, resource=str(effect.get("resource") or "")
-            )

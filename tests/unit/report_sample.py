@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 
 from controller.report.document import (
+    CertificateEntry,
     EffectEntry,
     EventEntry,
     HypothesisEntry,
@@ -84,6 +85,18 @@ def probe(timeline: tuple[tuple[int, int], ...], **changes: object) -> ProbeEntr
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+def certified(agent: str = "worker-1", **changes: object) -> CertificateEntry:
+    made = CertificateEntry(
+        agent,
+        given=True,
+        others=("+ routes: 10.9.0.0/24 dev eth1",),
+        taken_before_wall_ns=T0_NS + 9 * S,
+        taken_after_wall_ns=T0_NS + 39 * S,
+        checks={"qdiscs": 3, "tables": 2, "routes": 7},
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
 def run(title: str = "A killed encode worker comes back", **changes: object) -> RunDocument:
     at = T0_NS + 10 * S
     made = RunDocument(
@@ -135,6 +148,7 @@ def run(title: str = "A killed encode worker comes back", **changes: object) -> 
             StepEntry("kill a worker", "action", "succeeded", at, 0.02, ""),
             StepEntry("measure the recovery", "probe", "succeeded", at + S, 4.4, ""),
         ),
+        certificates=(certified(),),
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -167,6 +181,7 @@ def frozen_run() -> RunDocument:
         reasons=("segments on observer-1 recovered in 9.21 s [9.19, 9.23] after freeze-worker, within 60 s.",),
         events=(EventEntry(at, "effect.injected", f"{name} took hold on worker-2."),),
         figures=(),
+        certificates=(certified("worker-2"),),
     )  # fmt: skip
 
 
@@ -201,6 +216,7 @@ def cpu_run() -> RunDocument:
         ),
         events=(EventEntry(at, "effect.injected", f"{name} took hold on worker-1 and worker-2."),),
         figures=(),
+        certificates=(certified(), certified("worker-2", others=())),
     )  # fmt: skip
 
 

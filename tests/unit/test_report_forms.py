@@ -16,6 +16,7 @@ from controller.report.summary import overall, rows
 from protos.error import SpecError
 from tests.unit.report_sample import (
     T0_NS,
+    certified,
     cpu_run,
     effect,
     frozen_run,
@@ -146,7 +147,7 @@ def test_junit_keeps_to_what_every_reader_knows():
 
 def test_junit_shows_each_verdict_in_its_own_way():
     held, _, deviated, skipped, unproven = suites(gameday())
-    assert [child.tag for case in held.findall("testcase") for child in case] == ["system-out"]
+    assert {child.tag for case in held.findall("testcase") for child in case} == {"system-out"}
     failure = deviated.find("testcase/failure")
     assert failure is not None
     assert "past the objective of 15 s" in failure.get("message", "")
@@ -160,6 +161,24 @@ def test_junit_is_never_green_when_the_run_is_not():
     red = suites([run(verdict="deviated", reasons=("The engine reported a deviation.",))])
     assert red.get("failures") == "1"
     assert suites([run(verdict="")]).get("errors") == "1"
+
+
+def test_junit_has_a_case_for_the_residue():
+    def case(**changes):
+        root = suites([run(**changes)])
+        return next(found for found in root.iter("testcase") if found.get("name") == "zero residue")
+
+    assert [child.tag for child in case()] == ["system-out"]
+    assert "changed by others: worker-1: + routes" in case().findtext("system-out")
+    assert "made no certificate" in case(certificates=()).find("skipped").get("message")
+    left = case(certificates=(certified(ours=("+ tables: b_7",)),), verdict="inconclusive")
+    assert "worker-1: + tables: b_7" in left.find("error").text
+
+
+def test_json_says_it_too():
+    (document,) = json.loads(to_json([run()], "t"))["runs"]
+    assert document["zero_residue"]["certified"] is True
+    assert document["certificates"][0]["checks"]["tables"] == 2
 
 
 def test_junit_survives_any_text():

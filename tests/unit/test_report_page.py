@@ -18,9 +18,12 @@ from tests.unit.report_sample import (
     MS,
     T0_NS,
     S,
+    certified,
     cpu_run,
+    effect,
     frozen_run,
     gameday,
+    injection,
     recovery,
     run,
     skipped_run,
@@ -28,6 +31,7 @@ from tests.unit.report_sample import (
 )
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}'</title></style>"
+STRANDED = effect(T0_NS, state="stranded", was_stranded=True, remedy="nft destroy table inet b_7")
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 SCALE = Scale(T0_NS, T0_NS + 100 * S, T0_NS, 190.0, 1106.0)
 
@@ -72,7 +76,7 @@ def test_every_run_is_told_with_its_reasons():
     assert "SIGSTOP to the tree of process 4750" in text
     assert "What is missing: network.partition needs root and nftables" in text
     assert "measured: frames out over wall time, 2,229 samples, bounds 73.9 to 74.8" in text
-    assert "no process, rule or file was left behind" in text
+    assert "zero residue: certified on 1 agent" in text
 
 
 def test_the_page_asks_for_nothing_from_elsewhere():
@@ -122,7 +126,16 @@ def test_tables_and_drawings_can_be_read_aloud():
     [
         ({"residue_checked": False}, "nothing is certified"),
         ({"residue": ("worker-1: table blackstart_7",)}, "1 trace left behind. A human must clean up."),
-        ({"injections": ()}, "nothing to audit"),
+        ({"injections": (), "certificates": ()}, "nothing to audit"),
+        ({}, "zero residue: certified on 1 agent; 12 things compared before and after."),
+        ({"certificates": ()}, "not certified: the agent made no certificate"),
+        ({"certificates": (certified(given=False),)}, "not certified on worker-1: the agent made no certificate"),
+        ({"certificates": (certified(ours=("+ tables: b_7",)),)}, "1 trace left behind. A human must clean up."),
+        ({"certificates": (certified(ours=("+ tables: b_7",)),)}, "worker-1: + tables: b_7"),
+        ({"certificates": (certified(ours=("+ tables: b_7",), cleared=True),)}, "zero residue: certified on 1 agent"),
+        ({"injections": (injection(effects=(STRANDED,)),)}, "by hand: nft destroy table inet b_7"),
+        ({"injections": (injection(effects=(replace(STRANDED, state="reverted"),)),)}, "was cleared since"),
+        ({}, "+ routes: 10.9.0.0/24 dev eth1"),
     ],
 )
 def test_the_certificate_certifies_only_what_was_audited(changes: dict[str, object], said: str):

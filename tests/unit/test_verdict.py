@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controller.report.document import Interval
 from controller.verdict import Verdict, judge, stranded, worst
-from tests.unit.report_sample import T0_NS, effect, injection, recovery
+from tests.unit.report_sample import T0_NS, certified, effect, injection, recovery
 
 OWN = {"type": "python", "module": "blackstart.chaos", "func": "observe"}
 HTTP = {"type": "http", "url": "http://127.0.0.1/"}
@@ -157,6 +157,9 @@ def test_stranded_is_what_a_human_must_clean_up():
     assert stranded([], ["worker-1: a rule"])
     assert stranded([injection(effects=(effect(T0_NS, state="stranded"),))], [])
     assert stranded([injection(effects=(effect(T0_NS, residue=("pid 7",)),))], [])
+    assert not stranded([injection()], [], [certified(), certified(given=False)])
+    assert stranded([injection()], [], [certified(ours=("+ tables: b_7",))])
+    assert not stranded([injection()], [], [certified(ours=("+ tables: b_7",), cleared=True)])
 
 
 EFFECTS = st.builds(
@@ -193,6 +196,7 @@ RUNS = st.fixed_dictionaries(
         "recoveries": RECOVERIES,
         "residue": st.sampled_from([[], ["worker-1: a rule"]]),
         "residue_checked": st.booleans(),
+        "certificates": st.sampled_from([[], [certified()], [certified(given=False)], [certified(ours=("a rule",))]]),
     }
 )
 WORSEN = {
@@ -201,6 +205,7 @@ WORSEN = {
     "a missed objective": lambda run: {**run, "recoveries": [*run["recoveries"], recovery(result="missed", rto_s=1.0)]},
     "an unmeasured recovery": lambda run: {**run, "recoveries": [*run["recoveries"], recovery(result="inconclusive")]},
     "residue": lambda run: {**run, "residue": [*run["residue"], "a process"]},
+    "an unclean node": lambda run: {**run, "certificates": [*run["certificates"], certified(ours=("+ tables: b_7",))]},
     "no audit": lambda run: {**run, "residue_checked": False},
     "a lost run": lambda run: {**run, "outcome": "lost"},
     "a failed step": lambda run: {**run, "journal": _with_step(run["journal"])},
@@ -227,7 +232,7 @@ def test_held_means_proof_of_every_effect_and_nothing_left(run: dict[str, Any]):
     if found is Verdict.HELD:
         effects = [one for entry in run["injections"] for one in entry.effects]
         assert all(one.confirmed and one.state != "failed" for one in effects)
-        assert not stranded(run["injections"], run["residue"])
+        assert not stranded(run["injections"], run["residue"], run["certificates"])
         assert run["outcome"] == "completed"
         assert all(entry.recovery is not None for entry in run["recoveries"])
 

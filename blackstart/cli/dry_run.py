@@ -1,27 +1,10 @@
-"""What a run found and what it would do, as tables."""
+"""What a run would do, as a tree."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blackstart.cli.output import console
 
-if TYPE_CHECKING:
-    from blackstart.client import Client
-
 Document = dict[str, Any]
-
-
-def show_report(client: "Client", run_ids: list[str]) -> None:
-    """The rows of the runs' report."""
-    for run_id in run_ids:
-        show_document(client.show(run_id)[1])
-
-
-def show_document(document: Document) -> None:
-    """The rows of one run, with its reasons; nothing for a run that has none yet."""
-    from blackstart.cli.table import show_run
-
-    if document.get("summary"):
-        show_run(document, console())
 
 
 def print_plan(plan: Document) -> None:
