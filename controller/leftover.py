@@ -29,7 +29,7 @@ class Leftovers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._stranded: dict[str, dict[str, Json]] = {}  # agent -> effect's id -> EFFECT
-        self._found: dict[str, list[str]] = {}
+        self._found: dict[str, dict[str, list[str]]] = {}  # agent -> effect's id -> traces
         self._log = structlog.get_logger("controller.leftover")
 
     async def restore(self, agent_ids: Iterable[str]) -> None:
@@ -38,15 +38,15 @@ class Leftovers:
             if kept := await self._store.setting(_SETTING + agent):
                 document = json.loads(kept)
                 self._stranded[agent] = {row["id"]: row for row in document["stranded"]}
-                self._found[agent] = list(document["found"])
+                self._found[agent] = dict(document["found"])
 
     def stranded(self, agent_id: str) -> list[Json]:
         """EFFECTs of the agent that could not be reverted, each with its remedy."""
         return list(self._stranded.get(agent_id, {}).values())
 
     def found(self, agent_id: str) -> list[str]:
-        """What the agent's audit found left behind when it last said."""
-        return list(self._found.get(agent_id, ()))
+        """What the agent's audits found left behind, and what is still there as far as they said."""
+        return [text for traces in self._found.get(agent_id, {}).values() for text in traces]
 
     def words(self) -> list[str]:
         """One line an effect, for a human, with the command that ends it."""
@@ -79,14 +79,17 @@ class Leftovers:
         for row in told.values():
             await self.take(agent_id, row)
 
-    async def audited(self, agent_id: str, ours: list[str]) -> None:
-        """The agent's own audit found this, and nothing else."""
-        if self._found.get(agent_id, []) != ours:
-            self._found[agent_id] = list(ours)
+    async def audited(self, agent_id: str, effect_id: str, left: list[str]) -> None:
+        """The agent's own audit says that this is left of an effect; nothing: it is gone."""
+        found = self._found.setdefault(agent_id, {})
+        if found.get(effect_id, []) != left:
+            found.pop(effect_id, None)
+            if left:
+                found[effect_id] = list(left)
             await self._keep(agent_id)
 
     async def _keep(self, agent_id: str) -> None:
-        document = {"stranded": self.stranded(agent_id), "found": self.found(agent_id)}
+        document = {"stranded": self.stranded(agent_id), "found": self._found.get(agent_id, {})}
         try:
             await self._store.set_setting(_SETTING + agent_id, json.dumps(document))
         except BlackstartError as error:  # in memory all the same, and the agent tells it again at its next hello

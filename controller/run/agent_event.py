@@ -92,10 +92,9 @@ class AgentEvents:
         await recount(self._reach, run_id)
 
     async def _residue(self, member: Member, body: Json) -> None:
-        ours = [str(text) for text in body.get("ours") or ()]
-        await self._reach.leftovers.audited(member.id, ours)
-        outcome = f"{len(ours)} left: {'; '.join(ours)}" if ours else "nothing is left"
-        await self._audit.add(Identity(member.id, "agent", 0.0), RESIDUE, member.id, outcome)
+        left = [str(text) for text in body.get("still", body.get("ours")) or ()]
+        await self._reach.leftovers.audited(member.id, str(body.get("effect") or ""), left)
+        await self._audit.add(Identity(member.id, "agent", 0.0), RESIDUE, str(body.get("effect") or ""), _audited(body))
 
 
 def in_force(effects_json: bytes) -> list[Json]:
@@ -110,8 +109,7 @@ def in_force(effects_json: bytes) -> list[Json]:
 def sentence(agent: str, kind: str, body: Json) -> str:
     """One line for a human."""
     if kind == RESIDUE:
-        ours = "; ".join(map(str, body.get("ours") or ())) or "nothing any more"
-        return f"{agent}: its own audit found left behind: {ours}"
+        return f"{agent}: its own audit: {_audited(body)}"
     if kind not in _SAID:
         return f"{agent}: {kind} {body.get('description') or body.get('message') or body or ''}".strip()
     after = f", after effect {body['follows']}" if body.get("follows") else ""
@@ -121,6 +119,15 @@ def sentence(agent: str, kind: str, body: Json) -> str:
         remedy=body.get("remedy") or "see the agent's journal",
     )  # fmt: skip
     return f"{agent}: {told}{note}"
+
+
+def _audited(body: Json) -> str:
+    """What an agent's audit found, and what became of that when the agent tried to end it."""
+    ours = "; ".join(map(str, body.get("ours") or ())) or "nothing new"
+    still = "; ".join(map(str, body.get("still") or ()))
+    if "still" not in body:
+        return f"found left behind: {ours}"
+    return f"found left behind: {ours}; " + (f"still there: {still}" if still else "reverted now")
 
 
 async def forget_residue(reach: Reach, run_id: str, agent_id: str, what: str) -> None:

@@ -207,14 +207,17 @@ async def test_an_older_agent_is_not_certified(rig):
 
 async def test_what_an_agents_audit_finds_is_in_audit_and_metrics_and_at_the_agent(rig):
     async with rig.operator() as operator, ScriptedAgent(rig).connected() as agent:
-        await tell(agent, "residue.found", {"ours": ["table b_3", "qdisc 504d: on eth0"]})
-        assert list((await agent_of(operator)).residue) == ["table b_3", "qdisc 504d: on eth0"]
+        traces = ["table b_3", "qdisc 504d: on eth0"]
+        await tell(agent, "residue.found", {"ours": traces, "effect": "e1", "still": traces})
+        await tell(agent, "residue.found", {"ours": ["file x"], "effect": "e2", "still": []})
+        assert list((await agent_of(operator)).residue) == traces
         assert 'blackstart_residue{agent="a1"} 2.0' in scrape(rig)
         records = (await operator.ListAudit(op.ListAuditRequest())).records
-        found = next(record for record in records if record.method == "residue.found")
-        assert (found.actor, found.role) == ("a1", "agent")
-        assert "table b_3" in found.outcome
-        await tell(agent, "residue.found", {"ours": []})
+        reverted, found = (record for record in records if record.method == "residue.found")
+        assert (found.actor, found.role, found.subject) == ("a1", "agent", "e1")
+        assert "still there: table b_3" in found.outcome
+        assert reverted.outcome == "found left behind: file x; reverted now"
+        await tell(agent, "residue.found", {"ours": [], "effect": "e1", "still": []})
         assert not (await agent_of(operator)).residue
 
 
