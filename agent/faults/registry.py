@@ -15,7 +15,12 @@ from agent.faults.base import Effect, Fault
 from protos.error import Problem, SpecError
 
 KINDS: Final[dict[str, str]] = {  # kind -> module:class
+    "network.bandwidth": "network_bandwidth:NetworkBandwidth",
+    "network.corrupt": "network_corrupt:NetworkCorrupt",
+    "network.delay": "network_delay:NetworkDelay",
+    "network.duplicate": "network_duplicate:NetworkDuplicate",
     "network.partition": "network_partition:NetworkPartition",
+    "network.reorder": "network_reorder:NetworkReorder",
     "process.kill": "process_kill:ProcessKill",
     "process.pause": "process_pause:ProcessPause",
     "resource.cpu": "resource_cpu:ResourceCpu",

@@ -10,8 +10,11 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
-from typing import Final
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from agent.system import libc
 
 ROUTE: Final = 0
 NETFILTER: Final = 12
@@ -33,6 +36,8 @@ _EXT_ACK: Final = 11
 _CAPPED: Final = 0x100  # the answer does not repeat the request
 _WORDS: Final = 0x200  # the answer carries attributes, the first of which may be a text
 _ANSWER_S: Final = 2.0
+
+T = TypeVar("T")
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -90,9 +95,10 @@ def answers(channel: socket.socket, count: int) -> None:
                 raise OSError(-number, _complaint(-number, flags, body))
 
 
-def dump(channel: socket.socket, request: bytes) -> list[tuple[int, bytes]]:
-    """(kind, body) of every message that answers a request with `DUMP`."""
+def ask(channel: socket.socket, request: bytes) -> list[tuple[int, bytes]]:
+    """(kind, body) of what answers a request; of every message where it asks with `DUMP`."""
     channel.send(request)
+    dumping = struct.unpack_from("=H", request, 6)[0] & DUMP == DUMP
     found: list[tuple[int, bytes]] = []
     while True:
         for kind, flags, body in _messages(channel.recv(1 << 18)):
@@ -102,12 +108,37 @@ def dump(channel: socket.socket, request: bytes) -> list[tuple[int, bytes]]:
                 (number,) = struct.unpack_from("=i", body)
                 raise OSError(-number, _complaint(-number, flags, body))
             found.append((kind, body))
+        if found and not dumping:
+            return found
 
 
 def talk(channel: socket.socket, requests: Sequence[bytes]) -> None:
     """Sends *requests*, each with `ACK`, and waits until the kernel has carried them out."""
     channel.send(b"".join(requests))
     answers(channel, len(requests))
+
+
+def inside(network: str, protocol: int, work: Callable[[socket.socket], T]) -> T:
+    """The result of *work* with a netlink socket in the namespace at *network* ("": the caller's own)."""
+    if not network:
+        with open_socket(protocol) as channel:
+            return work(channel)
+    made: list[Any] = []
+
+    def enter() -> None:  # a thread of its own: the namespace is a thread's, and this one ends with it
+        try:
+            libc.enter_network(network)
+            made.append(open_socket(protocol))
+        except OSError as error:
+            made.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    if isinstance(made[0], OSError):
+        raise made[0]
+    with made[0] as channel:
+        return work(channel)
 
 
 def _messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
