@@ -63,6 +63,8 @@ class Effects:
         """The effects that the order means, checked against the policy; touches nothing."""
         effects = registry.plan(self.faults, kind, spec)
         for effect in effects:
+            if "protected_names" in effect.facts:  # a fault that picks targets while it is in force
+                effect.facts["protected_names"] = self._policy().protected_processes
             if effect.touches.addresses:  # in the agent's own network namespace: SSH stays open
                 effect.facts["spared_ports"] = self._policy().protected_ports
             self._policy().check(effect, 0.0 if effect.undo is Undo.SELF_HEALING else duration_s, self._controller())

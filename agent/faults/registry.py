@@ -15,6 +15,11 @@ from agent.faults.base import Effect, Fault
 from protos.error import Problem, SpecError
 
 KINDS: Final[dict[str, str]] = {  # kind -> module:class
+    "container.kill": "container_kill:ContainerKill",
+    "container.network_disconnect": "container_network_disconnect:ContainerNetworkDisconnect",
+    "container.pause": "container_pause:ContainerPause",
+    "container.restart": "container_restart:ContainerRestart",
+    "container.stop": "container_stop:ContainerStop",
     "network.bandwidth": "network_bandwidth:NetworkBandwidth",
     "network.corrupt": "network_corrupt:NetworkCorrupt",
     "network.delay": "network_delay:NetworkDelay",
@@ -23,7 +28,15 @@ KINDS: Final[dict[str, str]] = {  # kind -> module:class
     "network.reorder": "network_reorder:NetworkReorder",
     "process.kill": "process_kill:ProcessKill",
     "process.pause": "process_pause:ProcessPause",
+    "process.restart_loop": "process_restart_loop:ProcessRestartLoop",
     "resource.cpu": "resource_cpu:ResourceCpu",
+    "resource.disk_fill": "resource_disk_fill:ResourceDiskFill",
+    "resource.fd_exhaust": "resource_fd_exhaust:ResourceFdExhaust",
+    "resource.inode_fill": "resource_inode_fill:ResourceInodeFill",
+    "resource.io_pressure": "resource_io_pressure:ResourceIoPressure",
+    "resource.io_throttle": "resource_io_throttle:ResourceIoThrottle",
+    "resource.memory": "resource_memory:ResourceMemory",
+    "resource.pid_exhaust": "resource_pid_exhaust:ResourcePidExhaust",
     "time.clock_skew": "time_clock_skew:TimeClockSkew",
 }
 

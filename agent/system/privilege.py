@@ -11,6 +11,7 @@ from typing import Final
 
 CAP_NET_ADMIN: Final = 12
 CAP_SYS_PTRACE: Final = 19
+CAP_SYS_RESOURCE: Final = 24
 
 
 def has_capability(number: int) -> bool:

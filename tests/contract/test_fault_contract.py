@@ -16,6 +16,7 @@ import pytest
 
 from agent.faults import registry
 from agent.faults.base import Effect, Undo
+from agent.guardian import Guardian
 from agent.journal import Journal
 from agent.system import proc
 from agent.undo import record
@@ -112,14 +113,24 @@ async def test_revert_works_in_a_fresh_process_from_the_journal_alone(case: case
 
 
 @undone
-async def test_the_deadline_ends_the_effect_with_nobody_acting(case: cases.Case) -> None:
+async def test_the_deadline_ends_the_effect_without_the_agent(case: cases.Case, tmp_path: Path) -> None:
+    """By the kernel or the holder alone; what has neither, by the guardian."""
     before = case.fingerprint()
-    fault, effect = planned(case, duration_s=0.6)
+    fault, effect = planned(case, duration_s=2.0)
     fault.prepare(effect)
+    journal, guardian = Journal(tmp_path), Guardian(tmp_path)
+    if "holder" not in effect.facts:
+        record(journal, "intent", effect, "test")
+        await guardian.arm()
     await fault.inject(effect)
     await asyncio.to_thread(cases.wait_until, lambda: not case.in_force(), 5.0)
     late_s = (time.monotonic_ns() - effect.deadline_ns) / 1e9
     assert late_s <= 0.5
+    if guardian._child is not None:
+        guardian._child.kill()
+        guardian._child.wait()
+    guardian.stop()
+    journal.close()
     await fault.revert(effect)
     assert case.fingerprint() == before
 

@@ -6,10 +6,12 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from agent.system import proc
-from tests.chaos.case import Case, end, line, subject
+from tests.chaos.case import Case, end, holders, line, subject, wait_until
 
 TARGET = """
 import os, sys, threading
@@ -58,3 +60,25 @@ def pause() -> Iterator[Case]:
             lambda: {"stopped": stopped(), "alive": len(members(process.pid, child))},
             in_force=lambda: bool(stopped()), vanish=lambda: (process.kill(), process.wait(), None)[-1],
         )  # fmt: skip
+
+
+SERVICE = """
+while true; do sleep 600 & echo $! > "$1.new"; mv "$1.new" "$1"; wait $!; sleep 0.05; done
+"""
+
+
+@subject("process.restart_loop")
+def restart_loop() -> Iterator[Case]:
+    with tempfile.TemporaryDirectory(prefix="blackstart-test-") as folder:
+        pid_file = Path(folder) / "service.pid"
+        process = subprocess.Popen(["sh", "-c", SERVICE, "sh", str(pid_file)], start_new_session=True)
+        wait_until(pid_file.exists, 5.0)
+        try:
+            yield Case(
+                "process.restart_loop", {"pid_file": str(pid_file), "interval_s": 0.1},
+                in_force=lambda: bool(holders()), vanish=lambda: os.killpg(process.pid, 9),
+            )  # fmt: skip
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            end(process)
