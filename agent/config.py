@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     @property
     def policy_path(self) -> Path | None:
         return Path(self.policy).absolute() if self.policy else None
+
+    @property
+    def own_paths(self) -> list[str]:
+        """What the agent cannot do without, its program included: no fault may stand on it."""
+        package = Path(__file__).absolute().parent
+        own = [self.state_path, self.certs_path, self.policy_path, package, package.parent / "protos", Path(sys.prefix)]
+        return [str(path) for path in own if path is not None]
 
 
 def load(path: Path | None, overrides: dict[str, Any]) -> Config:

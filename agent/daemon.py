@@ -21,6 +21,7 @@ import grpc
 import structlog
 
 from agent import __version__, doctor, policy
+from agent.audit import Audit
 from agent.auditor import Auditor
 from agent.certificate import Certificates
 from agent.config import Config
@@ -65,8 +66,9 @@ class Daemon:
         workload = CommandWorkload(self._allows)
         executor = Executor(self._effects, self._probes, workload, self._certificates)
         self._session = Session(
-            link=self._link, hello=self._hello, spool=self._spool, executor=executor, effects=self._effects
-        )
+            link=self._link, hello=self._hello, spool=self._spool, executor=executor, effects=self._effects,
+            audit=Audit(config.state_path),
+        )  # fmt: skip
         self._log = structlog.get_logger("agent")
 
     async def run(self) -> None:
@@ -175,7 +177,7 @@ class Daemon:
 
     def _load_policy(self) -> None:
         loaded = policy.load(self._config.policy_path)
-        loaded.own_paths = [str(self._config.state_path)]
+        loaded.own_paths = self._config.own_paths
         self._policy = loaded
 
     def _reload(self) -> None:

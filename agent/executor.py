@@ -20,6 +20,12 @@ from protos import blackstart_agent_pb2 as pb
 from protos.error import BlackstartError, Problem, RefusedError, SpecError, StrandedError
 
 Json = dict[str, Any]
+MESSAGE_MAX: Final = 4_000  # characters of a result's message: it may hold what the order held
+BODY_MAX: Final = 8_000_000  # bytes of a result's body: what gRPC does not carry would never leave the spool
+NAME_MAX: Final = 200  # characters of a probe's name, which every batch repeats
+WAIT_S_MAX: Final = 86_400.0
+_INSTANT_MAX: Final = 2**63  # ns
+_NUMBER_MAX: Final = 1e9
 _STATUS: Final[tuple[tuple[type[BlackstartError], pb.Status], ...]] = (
     (RefusedError, pb.STATUS_REFUSED),
     (SpecError, pb.STATUS_INVALID),
@@ -78,49 +84,59 @@ class Executor:
             "node.lift": self._node_lift,
         }
 
-    async def execute(self, order: pb.Order, received_ns: int) -> pb.Result:
-        """The result of *order*, whatever happens."""
+    async def execute(
+        self, order: pb.Order, received_ns: int, objection: Callable[[pb.Order], str] = lambda _: ""
+    ) -> pb.Result:
+        """The result of *order*, whatever happens. *objection*: why it may not start, asked once it has waited."""
         result = pb.Result(order_id=order.id, run_id=order.run_id)
         try:
-            await self._wait_for_start(order, received_ns)
-            handler = self._handlers.get(order.kind)
-            if handler is None:
-                raise SpecError(
-                    Problem("order", f"unknown kind {order.kind!r}", "the agent may be older than its controller")
-                )
-            arguments = _arguments(order)
-            if self._certificates is not None and order.kind in _BEGINS:
-                await self._certificates.begin(order.run_id)
-            result.body_json = msgspec.json.encode(await handler(order.run_id, arguments))
+            if await self._expired(order, received_ns):
+                result.status = pb.STATUS_EXPIRED
+                result.message = f"not started within {order.deadline_s:g} s of its receipt"
+                return result
+            result.body_json = await self._handle(order, objection)
             result.status = pb.STATUS_DONE
-        except TimeoutError:
-            result.status = pb.STATUS_EXPIRED
-            result.message = f"not started within {order.deadline_s:g} s of its receipt"
         except BlackstartError as error:
             result.status = next(status for kind, status in _STATUS if isinstance(error, kind))
-            result.message = str(error)
-            self._log.info("order failed", order=order.id, kind=order.kind, run=order.run_id, error=str(error))
+            result.message = str(error)[:MESSAGE_MAX]
+            self._log.info("order failed", order=order.id, kind=order.kind, run=order.run_id, error=result.message)
         except (TypeError, KeyError, msgspec.ValidationError) as error:
             result.status = pb.STATUS_INVALID
-            result.message = f"arguments of {order.kind}: {error}"
+            result.message = f"arguments of {order.kind}: {error}"[:MESSAGE_MAX]
         except Exception as error:  # noqa: BLE001 an answer is owed, and a fault of ours must not end the agent
             self._log.exception("order broke", order=order.id, kind=order.kind)
             result.status = pb.STATUS_FAILED
-            result.message = f"{order.kind} broke in the agent: {type(error).__name__}: {error}"
+            result.message = f"{order.kind} broke in the agent: {type(error).__name__}: {error}"[:MESSAGE_MAX]
         return result
 
-    async def _wait_for_start(self, order: pb.Order, received_ns: int) -> None:
+    async def _handle(self, order: pb.Order, objection: Callable[[pb.Order], str]) -> bytes:
+        if why := objection(order):
+            raise RefusedError(why)
+        handler = self._handlers.get(order.kind)
+        if handler is None:
+            raise SpecError(
+                Problem("order", f"unknown kind {order.kind!r}", "the agent may be older than its controller")
+            )
+        arguments = _arguments(order)
+        if self._certificates is not None and order.kind in _BEGINS:
+            await self._certificates.begin(order.run_id)
+        body = msgspec.json.encode(await handler(order.run_id, arguments))
+        if len(body) > BODY_MAX:
+            raise BlackstartError(f"{order.kind} is done, and its answer of {len(body)} bytes is too long to be sent")
+        return body
+
+    async def _expired(self, order: pb.Order, received_ns: int) -> bool:
+        """Waits until the order may start; True when it may not any more."""
         expires_ns = received_ns + int(order.deadline_s * 1e9) if order.deadline_s else None
         if order.not_before_ns and expires_ns and order.not_before_ns > expires_ns:
-            raise TimeoutError
+            return True
         if (wait_ns := order.not_before_ns - time.monotonic_ns()) > 0:
             await asyncio.sleep(wait_ns / 1e9)
-        if expires_ns and time.monotonic_ns() > expires_ns:
-            raise TimeoutError
+        return expires_ns is not None and time.monotonic_ns() > expires_ns
 
     async def _plan(self, run_id: str, arguments: Json) -> Json:
         del run_id
-        duration_s = float(arguments.get("duration_s", 0.0))
+        duration_s = _number(arguments, "duration_s", 0.0)
         effects = self._effects.plan(arguments["fault"], arguments.get("spec") or {}, duration_s)
         rows = [{"description": e.description, "undo": str(e.undo), "resource": e.resource} for e in effects]
         return {"effects": rows, "missing": ""}
@@ -141,6 +157,8 @@ class Executor:
         return {"effects": effects, "residue": self._effects.residue(run_id)}
 
     async def _probe_start(self, run_id: str, arguments: Json) -> Json:
+        if len(str(arguments["name"])) > NAME_MAX:
+            raise SpecError(Problem("name", f"is longer than {NAME_MAX} characters"))
         options = {
             key: arguments[key] for key in ("interval_ms", "timeout_ms", "stable_s", "p99_max_ms") if key in arguments
         }
@@ -153,13 +171,15 @@ class Executor:
         return {"attempts": await self._probes.stop(run_id, arguments.get("name"))}
 
     async def _probe_observe(self, run_id: str, arguments: Json) -> Json:
-        return self._probes.observe(run_id, arguments["name"], arguments["measure"], float(arguments["window_s"]))
+        window_s = _number(arguments, "window_s", None, WAIT_S_MAX)
+        return self._probes.observe(run_id, arguments["name"], arguments["measure"], window_s)
 
     async def _probe_recovery(self, run_id: str, arguments: Json) -> Json:
         return await self._probes.recovery(
             run_id, arguments["name"],
-            injected_lo_ns=int(arguments["injected_lo_ns"]), injected_hi_ns=int(arguments["injected_hi_ns"]),
-            reverted_ns=arguments.get("reverted_ns"), wait_s=float(arguments.get("wait_s", 120.0)),
+            injected_lo_ns=_instant(arguments["injected_lo_ns"]), injected_hi_ns=_instant(arguments["injected_hi_ns"]),
+            reverted_ns=None if arguments.get("reverted_ns") is None else _instant(arguments["reverted_ns"]),
+            wait_s=_number(arguments, "wait_s", 120.0, WAIT_S_MAX),
         )  # fmt: skip
 
     async def _workload_run(self, run_id: str, arguments: Json) -> Json:
@@ -194,8 +214,23 @@ class Executor:
 def _arguments(order: pb.Order) -> Json:
     try:
         arguments = msgspec.json.decode(order.arguments_json or b"{}")
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested without end
         raise SpecError(Problem("order", f"the arguments of {order.kind} are not JSON: {error}")) from error
     if not isinstance(arguments, dict):
         raise SpecError(Problem("order", f"the arguments of {order.kind} are not an object"))
     return arguments
+
+
+def _number(arguments: Json, name: str, default: float | None, most: float = _NUMBER_MAX) -> float:
+    """A number of an order; required without a *default*."""
+    value = arguments[name] if default is None else arguments.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:
+        raise SpecError(Problem(name, f"{str(value)[:40]} is not a number up to {most:g}"))
+    return float(value)
+
+
+def _instant(value: Any) -> int:
+    """A time of a node's monotonic clock, ns."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _INSTANT_MAX:
+        raise SpecError(Problem("order", f"{str(value)[:40]} is not a time in ns"))
+    return int(value)

@@ -1,22 +1,27 @@
 """The node owner's policy: what no controller can widen.
 
 Without a policy file every fault is refused: a node opts in, kind by kind. Checked when an effect is planned and
-again at the moment of injection.
+again at the moment of injection. Invariant: what is protected is protected under each of its names (an address in a
+network, a path through links and mounts, a process by one of its threads), and what cannot be judged is refused.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import ipaddress
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from agent import shelter
 from agent.faults.base import Effect, Touched
 from agent.system import proc
 from protos.error import Problem, RefusedError, SpecError
+
+LONGEST_S_MAX: Final = 7 * 86_400.0
 
 
 class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -52,50 +57,45 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if not any(fnmatch.fnmatchcase(effect.fault, pattern) for pattern in self.faults):
             opted = ", ".join(self.faults) or "none"
             raise RefusedError(f"the node's policy does not opt in to {effect.fault} (it does to: {opted})")
-        if duration_s > self.longest_s:
+        if not 0 <= duration_s <= self.longest_s:
             raise RefusedError(f"{duration_s:g} s is longer than the node's policy allows ({self.longest_s:g} s)")
         touches = effect.touches
-        for one in touches.processes:
-            self._check_process(one)
+        if touches.processes:
+            self._check_processes(touches.processes)
         self._check_addresses(touches.addresses, controller)
         for path in touches.paths:
-            self._check_path(path)
+            if kept := shelter.stands_on(path, ("/",)) or shelter.overlaps(
+                path, (*self.protected_paths, *self.own_paths)
+            ):
+                raise RefusedError(f"{path} is protected by the node's policy ({kept})")
         self._check_rest(touches)
 
-    def _check_process(self, one: proc.Identity) -> None:
-        ancestors = _ancestors(os.getpid())
-        if one.pid == 1 or one.pid in ancestors:
-            raise RefusedError(f"process {one.name} (pid {one.pid}) is protected: the agent itself, or above it")
-        if not proc.command_line(one.pid) and proc.alive(one):
-            raise RefusedError(f"process {one.name} (pid {one.pid}) is protected: a kernel thread")
-        for pattern in self.protected_processes:
-            if fnmatch.fnmatchcase(one.name, pattern):
-                raise RefusedError(f"process {one.name} (pid {one.pid}) is protected by the node's policy ({pattern})")
+    def _check_processes(self, processes: Sequence[proc.Identity]) -> None:
+        above = {1, os.getpid(), *shelter.ancestors(os.getpid())}
+        for one in processes:
+            named = f"process {one.name} (pid {one.pid}) is protected"
+            if one.pid in above:
+                raise RefusedError(f"{named}: the agent itself, or above it")
+            if why := shelter.process(one):
+                raise RefusedError(f"{named}: {why}")
+            for pattern in self.protected_processes:
+                if fnmatch.fnmatchcase(one.name, pattern):
+                    raise RefusedError(f"{named} by the node's policy ({pattern})")
 
     def _check_addresses(self, addresses: Sequence[str], controller: Sequence[str]) -> None:
         guarded = [*self.protected_addresses, *(controller if self.protect_controller else ())]
         for peer in addresses:
-            cut = ipaddress.ip_network(peer)
             for protected in guarded:
-                kept = ipaddress.ip_network(protected)
-                if cut.version == kept.version and cut.overlaps(kept):
+                if shelter.cuts(peer, protected):
                     whose = "is the controller's" if protected in controller else "is protected by the node's policy"
                     raise RefusedError(f"{peer} would cut off {protected}, which {whose}")
-
-    def _check_path(self, path: str) -> None:
-        asked = Path(path)
-        if asked == Path("/"):
-            raise RefusedError("/ is protected: everything stands on it")
-        for kept in map(Path, (*self.protected_paths, *self.own_paths)):
-            if asked == kept or kept in asked.parents or asked in kept.parents:
-                raise RefusedError(f"{path} is protected by the node's policy ({kept})")
 
     def _check_rest(self, touches: Touched) -> None:
         for port in touches.ports:
             if port in self.protected_ports:
                 raise RefusedError(f"port {port} is protected by the node's policy")
         for mount in touches.mounts:
-            if mount in self.protected_mounts:
+            if shelter.stands_on(mount, self.protected_mounts):
                 raise RefusedError(f"what is mounted on {mount} is protected by the node's policy")
         for name in touches.containers:
             for pattern in self.protected_containers:
@@ -104,6 +104,8 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     def allows_command(self, arguments: Sequence[str]) -> bool:
         """Whether *arguments* match a listed vector, element by element; a last "*" stands for any rest."""
+        if any("\0" in word for word in arguments):
+            return False  # no program can be given such a word
         return any(_matches(arguments, vector) for vector in self.commands)
 
 
@@ -113,25 +115,56 @@ def _matches(arguments: Sequence[str], vector: list[str]) -> bool:
     return len(vector) == len(arguments) and all(map(fnmatch.fnmatchcase, arguments, vector))
 
 
-def _ancestors(pid: int) -> set[int]:
-    found = set[int]()
-    while pid > 0 and pid not in found:
-        found.add(pid)
-        stat = proc.stat(pid)
-        pid = stat.parent if stat else 0
-    return found
+def load(path: Path | None, own_paths: Sequence[str] = ()) -> Policy:
+    """The policy in *path*; the one that refuses every fault for None. SpecError says what is wrong in the file.
+
+    Args:
+        path: of the file.
+        own_paths: where the agent keeps what it cannot do without.
+    """
+    policy = Policy() if path is None else _read(path)
+    policy.own_paths = [*policy.own_paths, *own_paths]
+    return policy
 
 
-def load(path: Path | None) -> Policy:
-    """The policy in *path*; the one that refuses every fault for None. SpecError says what is wrong in the file."""
-    if path is None:
-        return Policy()
+def _read(path: Path) -> Policy:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(Problem(str(path), f"cannot read the policy: {error.strerror}")) from error
+    except ValueError as error:
+        raise SpecError(Problem(str(path), f"not a policy: {error}")) from error
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> Policy:
+    """The policy that *text* is; SpecError with everything that is wrong with its values."""
     import yaml  # late: 3 MB that an agent at rest need not hold twice
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return msgspec.convert(document or {}, Policy)
-    except OSError as error:
-        raise SpecError(Problem(str(path), f"cannot read the policy: {error.strerror}")) from error
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
-        raise SpecError(Problem(str(path), f"not a policy: {error}")) from error
+        policy = msgspec.convert(yaml.safe_load(text) or {}, Policy)
+    except RecursionError as error:
+        raise SpecError(Problem(where, "not a policy: nested without end")) from error
+    except Exception as error:  # PyYAML lets many kinds through: ValueError of a date, TypeError, KeyError, …
+        raise SpecError(Problem(where, f"not a policy: {error}")) from error
+    if problems := [Problem(where, f"not a policy: {what}") for what in _wrong(policy)]:
+        raise SpecError(*problems)
+    return policy
+
+
+def _wrong(policy: Policy) -> list[str]:
+    """What the types do not say."""
+    found = []
+    if not (math.isfinite(policy.longest_s) and 0 < policy.longest_s <= LONGEST_S_MAX):
+        found.append(f"longest_s: {policy.longest_s:g} is not above 0 and at most {LONGEST_S_MAX:g} seconds")
+    if policy.effects_max < 0:
+        found.append(f"effects_max: {policy.effects_max} is below 0")
+    found += [
+        f"protected_addresses: {one!r} is no address or network"
+        for one in policy.protected_addresses if not shelter.is_network(one)
+    ]  # fmt: skip
+    found += [f"protected_ports: {one} is no port" for one in policy.protected_ports if not 0 < one < 2**16]
+    for name in ("protected_paths", "protected_mounts", "own_paths"):
+        paths: list[str] = getattr(policy, name)
+        found += [f"{name}: {one!r} is no absolute path" for one in paths if not one.startswith("/") or "\0" in one]
+    return found

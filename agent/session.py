@@ -1,7 +1,8 @@
 """The stream to the controller: dials out, reconnects, and never loses or repeats what the spool holds.
 
 Invariant: losing the controller stops nothing here but the sending: probes go on, effects end by their deadline (or at
-once where the experiment asked for it), and what was missed is sent after the reconnect, in order.
+once where the experiment asked for it), and what was missed is sent after the reconnect, in order. A controller counts
+as heard once its welcome is accepted, and not before; what is refused of it is in the audit before it is answered.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ import grpc
 import msgspec
 import structlog
 
+from agent.audit import Audit
 from agent.effect import Effects
 from agent.executor import Executor
+from agent.gate import Gate, wrong_order, wrong_welcome
 from agent.spool import Spool
 from protos import blackstart_agent_pb2 as pb
 from protos.blackstart_agent_pb2_grpc import AgentLinkStub
 from protos.error import TransientError
 
 _BACKOFF_S: Final = (0.2, 15.0)  # first and longest upper bound of the pause between two attempts
-_LEASE_S: Final = 15.0  # until a controller says otherwise
+_LEASE_S, _HEARTBEAT_S = 15.0, 2.0  # until a controller says otherwise
+_ID_MAX: Final = 128
+_UNREADABLE: Final = ("message larger than", "deserializing")  # how gRPC says that the peer sent what cannot be read
 
 
 @dataclass(slots=True)
@@ -46,14 +51,16 @@ class Session:
     """The link. `link` opens a channel with the certificates of the moment; `hello` describes the agent."""
 
     def __init__(
-        self, *, link: ChannelMaker, hello: Callable[[], pb.Hello], spool: Spool, executor: Executor, effects: Effects
-    ) -> None:
+        self, *, link: ChannelMaker, hello: Callable[[], pb.Hello], spool: Spool, executor: Executor, effects: Effects,
+        audit: Audit,
+    ) -> None:  # fmt: skip
         self._link, self._hello = link, hello
+        self._gate, self._audit = Gate(), audit
         self._spool, self._executor, self._effects = spool, executor, effects
         self._wake = asyncio.Event()
         self._orders: set[asyncio.Task[None]] = set()
         self._heard_s = time.monotonic()
-        self._lease_s, self._heartbeat_s = _LEASE_S, 2.0
+        self._lease_s, self._heartbeat_s = _LEASE_S, _HEARTBEAT_S
         self._lost = False
         self._position = _Position()
         self._last = pb.Heartbeat()
@@ -87,6 +94,11 @@ class Session:
                     await self._once()
                 except (grpc.aio.AioRpcError, OSError, asyncio.InvalidStateError) as error:
                     self._log.warning("no stream to the controller", reason=_reason(error))
+                    if any(sign in _reason(error) for sign in _UNREADABLE):
+                        self._audit.refused("stream", _reason(error), status="invalid")
+                except Exception as error:  # noqa: BLE001 no message may end the agent, nor the effects of others
+                    self._log.exception("a stream broke the session")
+                    self._audit.refused("stream", f"broke the session: {error!r}", status="failed")
                 self.connected = False
                 failures = 0 if self._heard_s > was else failures + 1
                 most_s = min(_BACKOFF_S[1], _BACKOFF_S[0] * 2**failures)
@@ -103,8 +115,11 @@ class Session:
             self._position = _Position()
             stream = stub.Connect(self._outgoing(self._position))
             async for message in stream:
-                self._heard_s, self._lost = time.monotonic(), False
+                if message is None:  # what gRPC gives for bytes that are no message
+                    raise asyncio.InvalidStateError("no message: deserializing failed")
                 await self._receive(message)
+                if self._position.sequence >= 0:
+                    self._heard_s, self._lost = time.monotonic(), False
 
     async def _outgoing(self, position: _Position) -> AsyncIterator[pb.AgentMessage]:
         """Hello, then the spool in order, then heartbeats between."""
@@ -147,21 +162,21 @@ class Session:
                     last_controller_sent_ns=reply.sent_ns, last_received_ns=received_ns,
                 )  # fmt: skip
             case "ack":
-                self._spool.acknowledge(message.ack.sequence)
+                self._spool.acknowledge(min(message.ack.sequence, self._position.sequence))
             case "order":
                 self._accept(message.order, received_ns)
             case _:
                 self._log.warning("a message of an unknown kind was passed over: is the controller newer?")
 
     async def _welcome(self, welcome: pb.Welcome) -> None:
-        if welcome.epoch < self._spool.epoch:
-            self._log.error("refused an old controller", epoch=welcome.epoch, seen=self._spool.epoch)
-            raise asyncio.InvalidStateError(f"the controller's epoch {welcome.epoch} is older than {self._spool.epoch}")
+        if wrong := wrong_welcome(welcome, self._position.sequence >= 0, self._spool.epoch):
+            self._audit.refused("welcome", wrong)
+            raise asyncio.InvalidStateError(f"the controller is refused: {wrong}")
         self._spool.epoch = welcome.epoch
         self._spool.skip_to(welcome.acknowledged)
         self._spool.acknowledge(welcome.acknowledged)
         self._lease_s = welcome.lease_s or _LEASE_S
-        self._heartbeat_s = welcome.heartbeat_s or self._heartbeat_s
+        self._heartbeat_s = welcome.heartbeat_s or _HEARTBEAT_S
         self._position.sequence = welcome.acknowledged
         self.connected = True
         self._wake.set()
@@ -171,27 +186,51 @@ class Session:
         self._log.info("connected", epoch=welcome.epoch, to_send=len(self._spool))
 
     def _accept(self, order: pb.Order, received_ns: int) -> None:
-        if order.epoch < self._spool.epoch:
-            message = f"the order is of epoch {order.epoch}, a controller of epoch {self._spool.epoch} has taken over"
-            result = pb.Result(order_id=order.id, run_id=order.run_id, status=pb.STATUS_REFUSED, message=message)
-            self.keep(pb.AgentMessage(result=result))
+        if wrong := wrong_order(order, received_ns):
+            self._answer(order, pb.Result(status=pb.STATUS_INVALID, message=f"the order cannot be taken: {wrong}"))
+            return
+        if why := "no welcome before it" if self._position.sequence < 0 else self._overtaken(order):
+            self._answer(order, pb.Result(status=pb.STATUS_REFUSED, message=why))
             return
         try:
             known = self._spool.begin_order(order.id)
         except TransientError as error:
-            result = pb.Result(order_id=order.id, run_id=order.run_id, status=pb.STATUS_FAILED, message=str(error))
-            self.keep(pb.AgentMessage(result=result))
+            self._answer(order, pb.Result(status=pb.STATUS_FAILED, message=str(error)))
             return
-        if known is None:
+        flood = self._gate.flood(order.kind, len(self._orders))
+        if known is None and flood:
+            self._end(order, pb.Result(status=pb.STATUS_REFUSED, message=flood), flood=True)
+        elif known is None:
             task = asyncio.get_running_loop().create_task(self._carry_out(order, received_ns))
             self._orders.add(task)
             task.add_done_callback(self._orders.discard)
-        elif known:
+        elif known and not flood:
             self.keep(pb.AgentMessage(result=pb.Result.FromString(known)))
 
+    def _overtaken(self, order: pb.Order) -> str:
+        """Why nobody may give this order any more; empty if its controller may. Asked again when it had to wait."""
+        if order.epoch < (seen := self._spool.epoch):
+            return f"the order is of epoch {order.epoch}, a controller of epoch {seen} has taken over"
+        return ""
+
     async def _carry_out(self, order: pb.Order, received_ns: int) -> None:
-        result = await self._executor.execute(order, received_ns)
+        self._end(order, await self._executor.execute(order, received_ns, self._overtaken))
+
+    def _end(self, order: pb.Order, result: pb.Result, *, flood: bool = False) -> None:
+        """Answers for good: who sends the order again gets the same answer."""
+        result.order_id, result.run_id = order.id, order.run_id
         self._spool.end_order(order.id, result.SerializeToString())
+        self._answer(order, result, flood=flood)
+
+    def _answer(self, order: pb.Order, result: pb.Result, *, flood: bool = False) -> None:
+        """Audits what is refused, then keeps the result for the controller."""
+        result.order_id, result.run_id = order.id[:_ID_MAX], order.run_id[:_ID_MAX]
+        if result.status in (pb.STATUS_REFUSED, pb.STATUS_INVALID):
+            status = pb.Status.Name(result.status).removeprefix("STATUS_").lower()
+            self._audit.refused(
+                order.kind, result.message, status=status, order=order.id, run=order.run_id, actor=order.actor,
+                flood=flood,
+            )  # fmt: skip
         self.keep(pb.AgentMessage(result=result))
 
     def answer_unfinished(self) -> None:
@@ -205,6 +244,7 @@ class Session:
     async def _watch_lease(self) -> None:
         while True:
             await asyncio.sleep(0.1)
+            self._audit.settle()
             if not self._lost and time.monotonic() - self._heard_s > self._lease_s:
                 self._lost = True
                 self.event("controller.lost", "", {"silent_s": self._lease_s})
