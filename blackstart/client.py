@@ -144,6 +144,22 @@ class Client:
         reply = self._call(pb.ReportReply, "Report", request, SLOW_CALL_S)
         return reply.media_type, reply.content
 
+    def approve(
+        self,
+        experiment: Json,
+        *,
+        source: str = "",
+        variables: Mapping[str, str] | None = None,
+        profile: Json | None = None,
+        valid_s: float = 0.0,
+    ) -> pb.Approval:
+        """As a second person: somebody else may run exactly this experiment, with these values, once."""
+        run = _submission(experiment, source, variables, profile)
+        return self._call(pb.Approval, "Approve", pb.ApproveRequest(run=run, valid_s=valid_s))
+
+    def approvals(self, most: int = 100) -> list[pb.Approval]:
+        return list(self._call(pb.ListApprovalsReply, "ListApprovals", pb.ListApprovalsRequest(most=most)).approvals)
+
     # Fleet.
     def agents(self) -> list[pb.Agent]:
         return list(self._call(pb.ListAgentsReply, "ListAgents", pb.ListAgentsRequest()).agents)

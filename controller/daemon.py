@@ -136,7 +136,9 @@ async def _compose(settings: Settings, state: home.Home, store: Store, audit: Au
 
     async def fire(record: ScheduleRecord, fire_wall_ns: int) -> str:
         del fire_wall_ns
-        what = Submission(record.experiment, record.source, record.variables, record.profile, f"schedule {record.name}")
+        what = Submission(
+            record.experiment, record.source, record.variables, record.profile, f"schedule {record.name}", record.actor
+        )
         return (await machine.submit(what)).id
 
     schedule = Schedule(store, fire, log.info)

@@ -125,6 +125,14 @@ class Script(OperatorServicer):
         self._heard("ListAudit", request, context)
         return pb.ListAuditReply(records=[pb.AuditRecord(actor="tester", method="Stop", outcome="ok")])
 
+    def Approve(self, request, context):
+        self._heard("Approve", request, context)
+        return pb.Approval(digest="d" * 64, title="t", source=request.run.source, approver="tester", expires_wall_ns=1)
+
+    def ListApprovals(self, request, context):
+        self._heard("ListApprovals", request, context)
+        return pb.ListApprovalsReply(approvals=[pb.Approval(digest="d" * 64, title="t", approver="tester")])
+
     def AddSchedule(self, request, context):
         self._heard("AddSchedule", request, context)
         return pb.Schedule(name=request.name, cron=request.cron, at_wall_ns=request.at_wall_ns)

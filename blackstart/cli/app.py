@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blackstart.cli import certs, doctor, faults, fleet, local, run, runs, schedule, validate
+from blackstart.cli import approvals, certs, doctor, faults, fleet, local, run, runs, schedule, validate
 from blackstart.cli.connection import Flags
 
 app = typer.Typer(
@@ -44,6 +44,8 @@ app.command("up")(local.up)
 app.command("gameday")(local.gameday)
 app.command("run")(run.run)
 app.add_typer(runs.app, name="runs")
+app.command("approve")(approvals.approve)
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(fleet.agents, name="agents")
 app.add_typer(faults.app, name="faults")
 app.command("stop")(fleet.stop)

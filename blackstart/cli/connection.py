@@ -36,6 +36,16 @@ def connect(context: typer.Context) -> "Client":
     return Client(resolve(flags.controller, flags.certs))
 
 
+def read_submission(file: Path, pairs: list[str] | None, profile: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The experiment in *file*, checked, and what is sent beside it: `source`, `variables`, `profile`."""
+    from blackstart.structure import load_experiment
+
+    experiment = load_experiment(file)
+    return experiment, {
+        "source": str(file), "variables": variables_from(pairs, experiment), "profile": profile_from(profile),
+    }  # fmt: skip
+
+
 def variables_from(pairs: list[str] | None, experiment: dict[str, Any]) -> dict[str, str]:
     """The variables of `--var`, and of the environment for `type: env`.
 

@@ -23,4 +23,6 @@ def print_plan(plan: Document) -> None:
         for effect in step.get("effects") or []:
             until = f", for at most {step['duration_s']:g} s" if isinstance(step.get("duration_s"), int | float) else ""
             branch.add(Text(f"{effect['agent_id']}: {effect['description']}{until}; undone by {effect['undo']}"))
+    if lacks := (plan.get("approval") or {}).get("missing"):
+        tree.add(Text(f"refused as it stands: {lacks}", "red"))
     console().print(tree, soft_wrap=True)

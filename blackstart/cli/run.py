@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blackstart.cli.connection import Json, Profile, Variables, connect, profile_from, variables_from
+from blackstart.cli.connection import Json, Profile, Variables, connect, read_submission
 from blackstart.cli.output import console, document, print_json, working
 from protos.error import Exit
 
@@ -20,14 +20,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run an experiment. Ctrl-C aborts it and waits for the reverts."""
-    from blackstart.structure import load_experiment
-
-    experiment = load_experiment(file)
-    submission: dict[str, Any] = {
-        "source": str(file),
-        "variables": variables_from(var, experiment),
-        "profile": profile_from(profile),
-    }
+    experiment, submission = read_submission(file, var, profile)
     with connect(context) as client:
         if dry_run:
             with working("resolving targets and effects"):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from blackstart.cli.connection import Json, Profile, Variables, connect, profile_from, variables_from
+from blackstart.cli.connection import Json, Profile, Variables, connect, read_submission
 from blackstart.cli.output import document, print_json, print_table, when
 from protos.error import Problem, SpecError
 
@@ -25,20 +25,16 @@ def add(
     json: Json = False,
 ) -> None:
     """Add a schedule, or replace the one of that name."""
-    from blackstart.structure import load_experiment
-
     if bool(cron) == bool(at):
         raise SpecError(Problem("schedule", "say either --cron or --at"))
-    experiment = load_experiment(file)
+    experiment, submission = read_submission(file, var, profile)
     with connect(context) as client:
         added = client.add_schedule(
             name,
             experiment,
             cron=cron,
             at_wall_ns=_moment_ns(at) if at else 0,
-            source=str(file),
-            variables=variables_from(var, experiment),
-            profile=profile_from(profile),
+            **submission,
         )
     print_json(document(added)) if json else print(f"{added.name}: next run {when(added.next_wall_ns)}")
 

@@ -33,8 +33,9 @@ _READ: Final = (
     "ListFaults",
     "ListAudit",
     "ListSchedules",
+    "ListApprovals",
 )
-_ACT: Final = ("Submit", "Abort", "Stop", "AddSchedule", "RemoveSchedule", "OpenRun", "Invoke", "CloseRun")
+_ACT: Final = ("Submit", "Approve", "Abort", "Stop", "AddSchedule", "RemoveSchedule", "OpenRun", "Invoke", "CloseRun")
 _OWN: Final = ("OpenRun", "Invoke", "CloseRun", "Watch", "ShowRun")  # of a runner, for its own run only
 _EVERYBODY: Final = frozenset({"viewer", "operator", "admin", "runner", "agent", "controller"})
 ROLES: Final[dict[str, frozenset[str]]] = {

@@ -10,7 +10,7 @@ from protos import blackstart_operator_pb2 as pb
 if TYPE_CHECKING:
     from controller.fleet import Member
     from controller.leftover import Leftovers
-    from controller.store.base import AuditRecord, EventRecord, RunRecord, ScheduleRecord
+    from controller.store.base import ApprovalRecord, AuditRecord, EventRecord, RunRecord, ScheduleRecord
 
 
 def run_message(run: RunRecord) -> pb.Run:
@@ -43,6 +43,13 @@ def audit_message(record: AuditRecord) -> pb.AuditRecord:
     return pb.AuditRecord(
         wall_ns=record.wall_ns, actor=record.actor, role=record.role, method=record.method, subject=record.subject,
         outcome=record.outcome,
+    )  # fmt: skip
+
+
+def approval_message(record: ApprovalRecord) -> pb.Approval:
+    return pb.Approval(
+        digest=record.digest, title=record.title, source=record.source, approver=record.approver,
+        approved_wall_ns=record.approved_wall_ns, expires_wall_ns=record.expires_wall_ns, run_id=record.run_id,
     )  # fmt: skip
 
 

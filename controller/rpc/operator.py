@@ -7,11 +7,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from controller import approval
 from controller.pki import new_token
 from controller.report.document_json import run_to_json
 from controller.report.render import render
 from controller.rpc.auth import caller
-from controller.rpc.convert import agent_message, audit_message, event_message, run_message, schedule_message
+from controller.rpc.convert import (
+    agent_message,
+    approval_message,
+    audit_message,
+    event_message,
+    run_message,
+    schedule_message,
+)
 from controller.rpc.driver_calls import DriverCalls
 from controller.run.assemble import assemble
 from controller.run.plan import plan
@@ -63,6 +71,9 @@ class Operator(DriverCalls):
 
         what = self._intake.read(request, caller.get().name)
         document = await plan(self._reach, what.experiment, what.variables)
+        lacks = await approval.missing(self._store, what)
+        document["approval"] = {"needed": approval.needed(what.experiment), "missing": lacks}
+        document["problems"] += [lacks] if lacks else []
         return pb.PlanReply(plan_json=json.dumps(document).encode())
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.RunEvent]:  # noqa: N802
@@ -156,6 +167,16 @@ class Operator(DriverCalls):
         del context
         records = await self._store.audit(min(request.most or 100, LIST_MAX))
         return pb.ListAuditReply(records=[audit_message(record) for record in records])
+
+    async def Approve(self, request: pb.ApproveRequest, context: Any) -> pb.Approval:  # noqa: N802
+        del context
+        what = self._intake.read(request.run, caller.get().name, external=True)  # it may be run from elsewhere, too
+        return approval_message(await approval.approve(self._store, what, request.valid_s))
+
+    async def ListApprovals(self, request: pb.ListApprovalsRequest, context: Any) -> pb.ListApprovalsReply:  # noqa: N802
+        del context
+        records = await self._store.approvals(min(request.most or 100, LIST_MAX))
+        return pb.ListApprovalsReply(approvals=[approval_message(record) for record in records])
 
     async def AddSchedule(self, request: pb.AddScheduleRequest, context: Any) -> pb.Schedule:  # noqa: N802
         del context

@@ -43,7 +43,7 @@ class Intake:
             lint_faults(filled, self._allowed(external), request.source)
         known = experiment.get("configuration") or {}
         variables = {name: text for name, text in request.variables.items() if name in known}
-        return Submission(experiment, request.source, variables, profile, actor)
+        return Submission(experiment, request.source, variables, profile, actor, submitter=actor)
 
     def _allowed(self, external: bool) -> Allowed:
         kinds = {c["kind"] for m in self._fleet.members() for c in m.capabilities if c["family"] == "fault"}

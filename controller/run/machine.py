@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from controller import approval
 from controller.run.active import ActiveRun
 from controller.run.closing import conclude, end_on_agents
 from controller.run.driver import INJECT_S, Driver
@@ -47,13 +48,14 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What somebody wants to run; linted already."""
+    """What somebody wants to run; linted already. *actor* is whom the run names, *submitter* who is behind it."""
 
     experiment: Json
     source: str
     variables: Mapping[str, str]
     profile: Json
     actor: str
+    submitter: str
 
 
 class Machine:
@@ -82,10 +84,13 @@ class Machine:
             variables=dict(what.variables), profile=what.profile,
         )  # fmt: skip
         typed(what.experiment, what.variables)
-        await self._reach.store.add_run(record)
+        approved_by = await self._add(record, what)
         await self._reach.store.put(record.id, "run", "seed", {"seed": seed, "external": external})
         await self._reach.chronicle.add(
-            record.id, "run.queued", f"{what.actor} submitted {record.title!r}, seed {seed}", {"seed": seed}
+            record.id,
+            "run.queued",
+            f"{what.actor} submitted {record.title!r}, seed {seed}{approved_by}",
+            {"seed": seed},
         )
         run = ActiveRun(record, seed, external)
         self._active[record.id] = run
@@ -93,6 +98,17 @@ class Machine:
             await self._set_running(run)
         self._start(run, self._attend if external else self._drive)
         return run.record
+
+    async def _add(self, record: RunRecord, what: Submission) -> str:
+        """Adds the run; one that is dangerous uses up an approval by somebody else, who is named in the answer."""
+        if not approval.needed(what.experiment):
+            await self._reach.store.add_run(record)
+            return ""
+        mark = approval.digest(what.experiment, what.variables)
+        given = await self._reach.store.add_approved_run(record, mark, what.submitter, time.time_ns())
+        if given is None:
+            raise RefusedError(await approval.missing(self._reach.store, what) or "its approval was just used up")
+        return f", approved by {given.approver}"
 
     async def abort(self, run_id: str, reason: str, actor: str) -> RunRecord:
         """Ends a run; returns when it is ended, with its effects reverted."""

@@ -39,10 +39,16 @@ def typed(experiment: Json, variables: Mapping[str, str]) -> Json:
     return values
 
 
+def effective(experiment: Json, variables: Mapping[str, str]) -> Json:
+    """The value that every variable will have, as far as it is known here."""
+    return {name: _here(value) for name, value in (experiment.get("configuration") or {}).items()} | typed(
+        experiment, variables
+    )
+
+
 def substituted(document: Any, experiment: Json, variables: Mapping[str, str]) -> Any:
     """*document* with every `${name}` replaced as the engine will; what only the engine can know stays as it is."""
-    values = {name: _here(value) for name, value in (experiment.get("configuration") or {}).items()}
-    return _replaced(document, values | typed(experiment, variables))
+    return _replaced(document, effective(experiment, variables))
 
 
 def _replaced(document: Any, values: Json) -> Any:

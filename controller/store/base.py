@@ -94,6 +94,19 @@ class ScheduleRecord:
     last_run_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ApprovalRecord:
+    """*digest*: of the experiment and its variables. *run_id*: the run that used it up; empty: none yet."""
+
+    digest: str
+    title: str
+    source: str
+    approver: str
+    approved_wall_ns: int
+    expires_wall_ns: int
+    run_id: str = ""
+
+
 class Store(Protocol):
     """See the module. Methods may be called from one event loop only."""
 
@@ -149,6 +162,15 @@ class Store(Protocol):
     async def add_audit(self, record: AuditRecord) -> None: ...
     async def audit(self, most: int) -> list[AuditRecord]:
         """Newest first."""
+
+    async def add_approval(self, approval: ApprovalRecord) -> None: ...
+    async def approvals(self, most: int, digest: str = "") -> list[ApprovalRecord]:
+        """Newest first; of one digest where that is given."""
+
+    async def add_approved_run(
+        self, run: RunRecord, digest: str, submitter: str, now_wall_ns: int
+    ) -> ApprovalRecord | None:
+        """Adds the run and uses up an approval of *digest* by another than *submitter*; None, and neither, if none."""
 
     async def add_token(self, digest: str, agent_id: str, expires_wall_ns: int) -> None: ...
     async def use_token(self, digest: str, agent_id: str, now_wall_ns: int) -> bool:

@@ -107,6 +107,12 @@ tokens: Final = Table(
     _text("used_by"), _whole("used_wall_ns"),  # 0: not used yet
 )  # fmt: skip
 
+approvals: Final = Table(
+    "approvals", metadata, _number(), _text("digest"), _text("title"), _text("source"), _text("approver"),
+    _whole("approved_wall_ns"), _whole("expires_wall_ns"), _text("run_id"),  # empty: not used yet
+    Index(None, "digest"), sqlite_autoincrement=True,
+)  # fmt: skip
+
 settings: Final = Table("settings", metadata, _text("name", key=True), _text("value"))
 
 leadership: Final = Table("leadership", metadata, _text("name", key=True), _whole("epoch"))

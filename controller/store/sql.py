@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.store import schema
 from controller.store.sql_agent import AgentTables
+from controller.store.sql_approval import ApprovalTables
 from controller.store.sql_control import ControlTables
 from controller.store.sql_run import RunTables
 
@@ -21,7 +22,7 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite+aiosqlite", database=str(path.absolute())).render_as_string()
 
 
-class SqlStore(RunTables, AgentTables, ControlTables):
+class SqlStore(RunTables, AgentTables, ControlTables, ApprovalTables):
     """`controller.store.base.Store` at a URL of SQLAlchemy.
 
     With SQLite, `open` refuses (RefusedError) a file that another controller has open.

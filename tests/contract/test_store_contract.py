@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.store.base import AgentRecord, AuditRecord, ChunkRecord, RunRecord, ScheduleRecord
+from controller.store.base import AgentRecord, ApprovalRecord, AuditRecord, ChunkRecord, RunRecord, ScheduleRecord
 from controller.store.sql import SqlStore, sqlite_url
 from protos.error import RefusedError, TransientError
 
@@ -202,6 +202,37 @@ async def test_a_token_is_taken_once_by_whom_it_is_for_and_in_time(store):
     assert [await store.use_token("own", "node-2", 1), await store.use_token("own", "node-1", 100)] == [False, False]
     assert await store.use_token("own", "node-1", 99)
     assert not await store.use_token("unknown", "node-1", 1)
+
+
+async def test_an_approval_serves_one_run_of_somebody_else_in_time(store):
+    given = [ApprovalRecord("d1", "t", "x.yaml", who, 5, 100) for who in ("alice", "bob")]
+    for approval in given:
+        await store.add_approval(approval)
+    assert await store.add_approved_run(RUN, "d2", "carol", 6) is None
+    assert await store.add_approved_run(RUN, "d1", "carol", 100) is None, "expired"
+    assert await store.run("run-1") is None
+    taken = await store.add_approved_run(RUN, "d1", "alice", 6)
+    assert taken == replace(given[1], run_id="run-1"), "not her own"
+    assert await store.run("run-1") == RUN
+    assert await store.add_approved_run(replace(RUN, id="run-2"), "d1", "alice", 6) is None
+    assert await store.approvals(5) == [taken, given[0]]
+    assert await store.approvals(5, "d2") == []
+
+
+async def test_of_many_runs_at_once_one_gets_the_approval(store):
+    await store.add_approval(ApprovalRecord("d1", "t", "x.yaml", "bob", 5, 100))
+    runs = [replace(RUN, id=f"run-{n}") for n in range(10)]
+    taken = await asyncio.gather(*(store.add_approved_run(run, "d1", "alice", 6) for run in runs))
+    (one,) = [approval for approval in taken if approval]
+    assert [run.id for run in await store.runs(20)] == [one.run_id]
+
+
+async def test_a_run_that_cannot_be_added_leaves_its_approval(store):
+    await store.add_approval(ApprovalRecord("d1", "t", "x.yaml", "bob", 5, 100))
+    await store.add_run(RUN)
+    with pytest.raises(RefusedError):
+        await store.add_approved_run(RUN, "d1", "alice", 6)
+    assert [approval.run_id for approval in await store.approvals(5)] == [""]
 
 
 async def test_audit_and_settings(store):

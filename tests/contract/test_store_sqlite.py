@@ -9,11 +9,13 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from controller.store import schema
+from controller.store import migrate, schema
 from controller.store.base import ChunkRecord
 from controller.store.sql import SqlStore, sqlite_url
 from protos.error import RefusedError, SpecError, TransientError
@@ -94,7 +96,23 @@ async def test_migrations_yield_the_schema(store, tmp_path):
         assert compare_metadata(context, schema.metadata) == []
         found = {row[0] for row in connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'table'")}
     engine.dispose()
-    assert sum("AUTOINCREMENT" in sql for sql in found) == 4  # numbers are never used twice
+    assert sum("AUTOINCREMENT" in sql for sql in found) == 5  # numbers are never used twice
+
+
+async def test_a_store_of_the_first_version_is_brought_up_to_date(make, tmp_path):
+    (tmp_path / FILE).parent.mkdir(exist_ok=True)
+    engine = create_engine(sqlite_url(tmp_path / FILE).replace("+aiosqlite", ""))
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(migrate.SCRIPTS))
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql("INSERT INTO settings VALUES ('emergency_stop', 'by ann')")
+    engine.dispose()
+    store = make()
+    await store.open()
+    assert await store.setting("emergency_stop") == "by ann"
+    assert await store.approvals(5) == []
+    await store.close()
 
 
 def test_migrations_are_packaged():

@@ -110,10 +110,11 @@ class ScriptedAgent:
     override: dict = field(default_factory=dict)
     boot_id: str = "test-boot"
     silent: bool = False
+    faults: tuple[str, ...] = ("test.fault",)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one write at a time is gRPC's rule
 
     def hello(self) -> pb.AgentMessage:
-        kinds = [("fault", "test.fault"), ("probe", "http"), ("workload", "command")]
+        kinds = [*(("fault", kind) for kind in self.faults), ("probe", "http"), ("workload", "command")]
         rows = [pb.Capability(family=f, kind=k, available=True, undo="guardian") for f, k in kinds]
         return pb.AgentMessage(
             hello=pb.Hello(

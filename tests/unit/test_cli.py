@@ -133,6 +133,7 @@ def test_a_broken_experiment_is_not_submitted(served, script, tmp_path, capsys):
 COMMANDS = [
     ["runs", "list"], ["runs", "show", "r1"], ["runs", "abort", "r1"], ["agents", "list"], ["agents", "show", "a1"],
     ["faults", "list"], ["faults", "show", "process.kill"], ["stop", "--all"], ["stop", "--lift"],
+    ["approvals", "list"],
     ["schedule", "list"], ["schedule", "remove", "s"], ["audit"], ["doctor"], ["certs", "show"],
 ]  # fmt: skip
 
@@ -183,6 +184,20 @@ def test_faults_say_which_agents_can_run_them(served, script, capsys):
 def test_an_unreachable_controller_does_not_hide_the_page(served, capsys):
     assert run(["--controller", "127.0.0.1:1", "faults", "show", "process.kill"]) == 0
     assert "127.0.0.1:1 cannot be reached" in capsys.readouterr().err
+
+
+def test_a_second_person_approves_what_is_in_the_file(served, script, experiment, capsys):
+    assert run(["approve", str(experiment), "--var", "port=81"]) == 0
+    assert "approved 't' (dddddddddddd) for one run by somebody else" in capsys.readouterr().out
+    (request,) = script.called("Approve")
+    assert (dict(request.run.variables), request.run.source) == ({"port": "81"}, str(experiment))
+    assert request.valid_s == 86400
+
+
+def test_a_dry_run_shows_that_the_approval_is_missing(served, script, experiment, capsys):
+    script.plan = {"title": "t", "steps": [], "problems": ["x"], "approval": {"needed": True, "missing": "ask bob"}}
+    assert run(["run", str(experiment), "--dry-run"]) == Exit.BAD_INPUT
+    assert "refused as it stands: ask bob" in capsys.readouterr().out
 
 
 def test_stop_wants_one_of_two(served, script):
