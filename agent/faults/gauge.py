@@ -16,6 +16,7 @@ import msgspec
 
 HEADERS: Final = 28  # bytes: IPv4's and ICMP's
 _FIND_S: Final = 0.3
+_REFUSALS_MAX: Final = 2  # hosts send few ICMP messages about datagrams that nobody wants
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +91,11 @@ async def read(facts: dict[str, Any], asked: Asked, peer: str = "") -> Reading:
         how = "connect"
     question = {
         "network": facts["network"], "peers": facts["peers"], "chosen": peer, "how": how,
-        "port": ports[0] if ports else 0, "find_s": _FIND_S, **msgspec.structs.asdict(asked),
+        "port": ports[0] if ports else 0, "find_s": _FIND_S, "device_index": facts.get("device_index", 0),
+        **msgspec.structs.asdict(asked),
     }  # fmt: skip
+    if how == "datagram":
+        question["count"] = min(asked.count, _REFUSALS_MAX)
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-m", "agent.faults.gauge_echo", stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

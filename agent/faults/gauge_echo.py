@@ -19,13 +19,15 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from agent.faults.reach import _checksum
-from agent.system import libc
+from agent.system import libc, neighbour
 
-_CANDIDATES_MAX: Final = 5
+_CANDIDATES_MAX: Final = 8  # asked at the same time
+_FIRST_HOSTS: Final = 3  # of a network of which nobody is known
 _LINGER_S: Final = 0.06  # after the last answer: a second one may come
 _BUFFER_BYTES: Final = 8 << 20
 _SO_RCVBUFFORCE: Final = 33
@@ -39,9 +41,11 @@ def main() -> None:
     ask = {"echo": _echoes, "connect": _connections, "datagram": _datagrams}[question["how"]]
     chosen = question["chosen"]
     if not chosen:
-        once = question | {"count": 1, "wait_s": question["find_s"]}
-        found = (peer for peer in candidates(question["peers"]) if ask(peer, once)["replies"])
-        chosen = next(found, "")
+        once = question | {"count": 1, "wait_s": question["find_s"], "size": 16}
+        listed = candidates(question["peers"], question["device_index"])
+        with ThreadPoolExecutor(_CANDIDATES_MAX) as pool:
+            answered = list(pool.map(lambda peer: _answers(ask, peer, once), listed))
+        chosen = next((peer for peer, yes in zip(listed, answered, strict=True) if yes), "")
     errors = checksum_errors()
     answer: dict[str, Any] = {"sent": [], "replies": []}
     if chosen:
@@ -50,33 +54,24 @@ def main() -> None:
     print(json.dumps({"peer": chosen, "errors": checksum_errors() - errors, **answer}))
 
 
-def candidates(peers: list[str]) -> list[str]:
-    """Addresses that may answer: each peer, and of a network those that the neighbour table and the routes know."""
-    found: list[str] = []
-    for peer in map(ipaddress.ip_network, peers):
-        if peer.num_addresses == 1:
-            found.append(str(peer.network_address))
-        else:
-            found += [one for one in _neighbours() if ipaddress.ip_address(one) in peer]
-            if peer.prefixlen:
-                found.append(str(next(iter(peer.hosts()))))
-    return list(dict.fromkeys(found))[:_CANDIDATES_MAX]
-
-
-def _neighbours() -> Iterator[str]:
-    """IPv4 gateways first, then neighbours that have answered."""
-    for row in _rows("/proc/thread-self/net/route"):
-        if row[2] != "00000000":
-            yield socket.inet_ntoa(struct.pack("=I", int(row[2], 16)))
-    for row in _rows("/proc/thread-self/net/arp"):
-        if row[3] != "00:00:00:00:00:00":
-            yield row[0]
-
-
-def _rows(path: str) -> list[list[str]]:
+def _answers(ask: Any, peer: str, question: dict[str, Any]) -> bool:
     with contextlib.suppress(OSError):
-        return [line.split() for line in Path(path).read_text(encoding="ascii").splitlines()[1:]]
-    return []
+        return bool(ask(peer, question)["replies"])
+    return False
+
+
+def candidates(peers: list[str], device_index: int = 0) -> list[str]:
+    """Addresses that may answer: single peers, and of networks those that the kernel knows, then the first."""
+    networks = [ipaddress.ip_network(peer) for peer in peers]
+    found = [str(one.network_address) for one in networks if one.num_addresses == 1]
+    wide = [one for one in networks if one.num_addresses > 1]
+    if wide:
+        heard = neighbour.known(device_index)
+        found += [one for one in heard if any(ipaddress.ip_address(one) in network for network in wide)]
+        for network in wide:
+            first = itertools.islice(network.hosts(), _FIRST_HOSTS) if network.prefixlen else ()
+            found += [str(one) for one in first if not neighbour.is_own(str(one))]
+    return list(dict.fromkeys(found))[:_CANDIDATES_MAX]
 
 
 def checksum_errors() -> int:
@@ -102,7 +97,7 @@ def _echoes(peer: str, question: dict[str, Any]) -> dict[str, Any]:
     family, count = _family(peer), question["count"]
     request, protocol = (128, socket.IPPROTO_ICMPV6) if family == socket.AF_INET6 else (8, socket.IPPROTO_ICMP)
     body = os.urandom(question["size"] & ~1)
-    identity = os.getpid() & 0xFFFF
+    identity = (os.getpid() ^ hash(peer)) & 0xFFFF
     sent: list[int] = []
     replies: list[tuple[int, int, bool]] = []
     with socket.socket(family, socket.SOCK_RAW, protocol) as channel:

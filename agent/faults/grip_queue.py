@@ -1,8 +1,9 @@
 """Holds packets in a queue and does to them what a `mangle_*` module says: delay, reorder, duplicate, corrupt, pace.
 
 Arguments: the facts of `scope.resolve`, `table` (its name), `mark`, `mangle` (NAME of `agent.faults.mangle_NAME`, which
-has `stream(arguments, side) -> Stream`, called once a side, "in" and "out"), and what that module wants. Optional:
-`sampled_fraction` (of the matching packets that go to the queue at all, taken in the kernel), `spared_ports`.
+has `streams(arguments) -> dict[str, Stream]`, by the sides of `queue_table`), and what that module wants. Optional:
+`sampled_fraction` (of the matching packets that go to the queue at all, taken in the kernel), `spared_ports`,
+`loopback_spared`, `priority`.
 
 Rule and queue belong to sockets of this process: the kernel takes both back when it ends, however it ends. A gentle end
 (SIGUSR1, the deadline) lets go at once of what is held; after SIGKILL the kernel drops it.
@@ -20,7 +21,7 @@ import time
 from typing import Any, Final
 
 from agent.system import libc, netlink, queue_table
-from agent.system.queue_engine import Engine
+from agent.system.queue_engine import Engine, Stream
 from agent.system.queue_table import Selection
 
 DIES_WITH_AGENT: Final = True
@@ -34,10 +35,8 @@ def take(arguments: dict[str, Any], deadline_ns: int) -> dict[str, Any]:
     if arguments["network"]:
         libc.enter_network(arguments["network"])
     mangle = importlib.import_module(f"agent.faults.mangle_{arguments['mangle']}")
-    direction = arguments["direction"]
-    sides = queue_table.SIDES if direction == "both" else (direction,)
-    streams = {side: mangle.stream(arguments, side) for side in sides}
-    engine = Engine(list(streams.values()), arguments["mark"])
+    streams: dict[str, Stream] = mangle.streams(arguments)
+    engine = Engine(list(streams.values()))
     _prepare_to_be_quick()
     signal.signal(signal.SIGUSR1, _end)
     engine.start()
@@ -49,6 +48,7 @@ def take(arguments: dict[str, Any], deadline_ns: int) -> dict[str, Any]:
         peers=arguments["peers"], protocol=arguments["protocol"], ports=arguments["ports"],
         spared_ports=arguments.get("spared_ports", []), spare_loopback=arguments.get("loopback_spared", False),
         mark=arguments["mark"], fraction=arguments.get("sampled_fraction", 1.0),
+        priority=arguments.get("priority", -150),
     )  # fmt: skip
     lo_ns = time.monotonic_ns()
     queue_table.commit(table, selection)

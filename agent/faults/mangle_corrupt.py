@@ -10,6 +10,7 @@ import random
 import struct
 from typing import Any, Final
 
+from agent.system import queue_table
 from agent.system.queue_engine import ACCEPT, WHOLE, Fate, Packet, Stream
 
 _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
@@ -17,9 +18,11 @@ _FIXED: Final = {_UDP: 8, _ICMP: 8, _ICMP6: 8}
 _EXTENSIONS: Final = (0, 43, 60)  # of IPv6: hop by hop, routing, destination
 
 
-def stream(arguments: dict[str, Any], side: str) -> Stream:
-    del arguments, side
-    return Stream(lambda packet, _: decide(packet), copy_bytes=WHOLE, segment=True)
+def streams(arguments: dict[str, Any]) -> dict[str, Stream]:
+    return {
+        side: Stream(lambda packet, _: decide(packet), copy_bytes=WHOLE, segment=True)
+        for side in queue_table.sides(arguments["direction"])
+    }
 
 
 def decide(packet: Packet) -> int | Fate:

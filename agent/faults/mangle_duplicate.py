@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.system import queue_table
 from agent.system.queue_engine import WHOLE, Fate, Packet, Stream
+from agent.system.queue_sender import Sender
 
 
-def stream(arguments: dict[str, Any], side: str) -> Stream:
-    del arguments, side
-    return Stream(lambda packet, _: decide(packet), copy_bytes=WHOLE, segment=True)
+def streams(arguments: dict[str, Any]) -> dict[str, Stream]:
+    sender = Sender(arguments["mark"])
+    return {
+        side: Stream(lambda packet, _: decide(packet), copy_bytes=WHOLE, segment=True, sender=sender)
+        for side in queue_table.sides(arguments["direction"])
+    }
 
 
 def decide(packet: Packet) -> Fate:

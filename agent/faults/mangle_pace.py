@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from agent.system import queue_table
 from agent.system.queue_engine import ACCEPT, DROP, Decide, Packet, Stream
 
 _SEGMENT_BELOW_MBIT: Final = 100.0  # below, the kernel cuts big packets up first: one of 64 kB would be all that passes
 _HEAD_BYTES: Final = 40  # the kernel says a packet's length only with some of its bytes
 
 
-def stream(arguments: dict[str, Any], side: str) -> Stream:
-    del side
-    rate_mbit = arguments["rate_mbit"]
-    decide = decider(rate_mbit, arguments["burst_kb"], arguments["queue_ms"])
-    return Stream(decide, copy_bytes=_HEAD_BYTES, segment=rate_mbit < _SEGMENT_BELOW_MBIT)
+def streams(arguments: dict[str, Any]) -> dict[str, Stream]:
+    rate_mbit, burst_kb, queue_ms = arguments["rate_mbit"], arguments["burst_kb"], arguments["queue_ms"]
+    segment = rate_mbit < _SEGMENT_BELOW_MBIT
+    return {
+        side: Stream(decider(rate_mbit, burst_kb, queue_ms), copy_bytes=_HEAD_BYTES, segment=segment)
+        for side in queue_table.sides(arguments["direction"])
+    }
 
 
 def decider(rate_mbit: float, burst_kb: float, queue_ms: float) -> Decide:

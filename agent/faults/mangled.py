@@ -18,14 +18,12 @@ from agent.faults import gauge, scope, table
 from agent.faults.base import Effect, Injected, Receipt, Undo
 from agent.faults.gauge import Asked, Reading
 from agent.faults.held import HeldFault, holder_of
-from agent.system import process, qdisc, queue_socket, queue_table
+from agent.system import process, qdisc, queue_sender, queue_socket, queue_table
 from agent.system.privilege import CAP_NET_ADMIN, has_capability
 from protos.error import FaultError, Problem, SpecError
 
-_MARK: Final = 0xB1AC0000  # of the holder's own packets; the lower half is of the effect
 _HANDLE: Final = 0xB100  # of root qdiscs; the lower byte is of the effect
 _GENTLE_S: Final = 0.2  # for the holder to let go of what it holds
-_SLOWER: Final = ", bulk TCP that this node sends slows down further"
 _SAMPLE_MIN, _SAMPLE_MAX = 20, 600
 
 LIMITS: Final = (  # of every page
@@ -50,7 +48,6 @@ class MangledFault(HeldFault):
     undo: ClassVar[Undo] = Undo.GUARDIAN
     mangle: ClassVar[str]
     qdisc_kind: ClassVar[str]
-    slows: ClassVar[bool] = False  # holds back all of the packets
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,13 +108,13 @@ class MangledFault(HeldFault):
     def _queued(self, effect: Effect, spec: Any) -> None:
         facts = effect.facts
         facts["table"] = table.name_of(effect)
-        facts["mark"] = _MARK | int(effect.id[:4], 16)
+        rest = int(effect.id[:4], 16) & queue_sender.REST_MASK
+        facts["mark"] = (queue_sender.RESENT if facts.get("resent") else queue_sender.COPY) | rest
         facts["loopback_spared"] = set(facts["peers"]) == set(scope.EVERYONE)
         whom = json.dumps([facts["peers"], facts["ports"], facts["protocol"], facts["direction"]]).encode()
         effect.resource = f"{self.kind}:{facts['inode']}:{hashlib.sha256(whom).hexdigest()[:12]}"
         each = ", each way" if facts["direction"] == "both" else ""
-        slower = _SLOWER if self.slows and facts["direction"] != "in" else ""
-        effect.description = f"{scope.words(facts)}: {self._does(spec)}{each} (by a packet queue{slower})"
+        effect.description = f"{scope.words(facts)}: {self._does(spec)}{each} (by a packet queue)"
         effect.undo = Undo.KERNEL
 
     def _shaped(self, effect: Effect, spec: Any) -> None:
@@ -161,6 +158,8 @@ class MangledFault(HeldFault):
         if before.peer and moved:
             confirmed, text = self._judge(facts, before, after)
             text = f"{before.peer}: {text}; {moved} packets met"
+        elif before.peer:
+            confirmed, text = False, f"{before.peer} was asked, and the effect met none of these packets"
         else:
             confirmed, text = False, f"no peer answered, so nothing was measured; {moved} packets of ours were met"
         text += self._overflow(effect)
@@ -237,8 +236,8 @@ def percent(fraction: float) -> str:
 
 
 def sides(facts: dict[str, Any]) -> int:
-    """How often a round trip meets the effect."""
-    return 2 if facts["direction"] == "both" else 1
+    """How often a round trip meets the effect; a datagram's refusal is an ICMP message, which is not meant by udp."""
+    return 2 if facts["direction"] == "both" and facts["protocol"] != "udp" else 1
 
 
 def sample_size(facts: dict[str, Any]) -> int:

@@ -40,7 +40,6 @@ class NetworkBandwidth(MangledFault):
     spec: ClassVar[type[msgspec.Struct]] = BandwidthSpec
     mangle: ClassVar[str] = "pace"
     qdisc_kind: ClassVar[str] = "tbf"
-    slows: ClassVar[bool] = True
     page: ClassVar[Page] = Page(
         does="Packets from and to peers pass at a rate; what comes faster waits, and is dropped when the wait is long.",
         mechanism="A token bucket each way over an NFQUEUE, in a process of its own; packets stay in the kernel. Below "

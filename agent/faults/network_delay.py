@@ -13,6 +13,7 @@ from agent.faults.mangled import LIMITS, MangledFault, MangleSpec, sides
 from protos.error import Problem, SpecError
 
 _NOISE_MS = 0.5
+_LAST = -140  # after our other tables: what is sent again is spared by all of them
 
 
 class DelaySpec(MangleSpec, forbid_unknown_fields=True, kw_only=True):
@@ -34,18 +35,19 @@ class NetworkDelay(MangledFault):
     spec: ClassVar[type[msgspec.Struct]] = DelaySpec
     mangle: ClassVar[str] = "delay"
     qdisc_kind: ClassVar[str] = "netem"
-    slows: ClassVar[bool] = True
     page: ClassVar[Page] = Page(
         does="Packets from and to peers arrive later, by a fixed time and a uniform jitter around it.",
-        mechanism="An NFQUEUE in a process of its own: packets stay in the kernel and go on when their time has come. "
-        "An nftables table of the effect's own sends them there. Or netem at the root of a device.",
+        mechanism="An NFQUEUE in a process of its own, to which an nftables table of the effect's own sends packets. "
+        "They stay in the kernel and go on when their time has come; only what this node's own TCP sends is dropped "
+        "and sent again by a raw socket, since TCP would take what is held for unsent. Or netem at the root of a device.",
         proof="Round trips to the first peer that answers, before and after, by a process that knows of no rules, and "
         "the rules' counters.",
         ends="Queue: rule and queue belong to sockets of the holder, so the kernel removes both when it dies, and "
         "packets pass. Its packets in flight go on at once when it is ended, and are lost when it is killed. "
         "Netem: its holder outlives the agent and deletes it; the guardian stands behind it.",
-        limits="With direction both, a round trip grows by twice the delay. On the way out, TCP that this node itself "
-        f"sends in bulk slows down more than by the delay, as the kernel counts what waits as unsent. {LIMITS}",
+        limits="With direction both, a round trip grows by twice the delay. On the way out, this node's own TCP goes "
+        "through the process packet by packet: some hundred Mbit/s. UDP that waits counts against its sender's socket "
+        f"buffer. {LIMITS}",
         example={"peers": ["10.0.0.12"], "delay_ms": 80, "jitter_ms": 10},
         source="linux/netfilter/nfnetlink_queue.h; tc-netem(8)",
     )
@@ -60,7 +62,7 @@ class NetworkDelay(MangledFault):
         return f"{spec.delay_ms:g} ms{jitter} later"
 
     def _facts(self, spec: DelaySpec) -> dict[str, Any]:
-        return {"delay_ms": spec.delay_ms, "jitter_ms": spec.jitter_ms}
+        return {"delay_ms": spec.delay_ms, "jitter_ms": spec.jitter_ms, "resent": True, "priority": _LAST}
 
     def _options(self, spec: DelaySpec) -> dict[str, Any]:
         return {"delay_ms": spec.delay_ms, "jitter_ms": spec.jitter_ms}

@@ -9,11 +9,12 @@ is to be kept. `decide` runs on the engine's thread and must be quick: some micr
     stream = Stream(decide)                            # a queue without copies: packet.length is 0
     stream = Stream(decide, copy_bytes=64)             # the first bytes of each, and packet.length
     stream = Stream(decide, copy_bytes=WHOLE, segment=True)   # whole packets as on the wire, checksums filled in
-    engine = Engine([stream], mark=mark)               # mark: of the packets that it sends itself
+    stream = Stream(decide, …, sender=Sender(mark))    # for a decide that says what to send
+    engine = Engine([stream])
     queue_table.commit(channel, Selection(table=..., numbers={"in": stream.number}, mark=mark, ...))
     engine.start()                                     # a thread; the process ends if it fails
     ...
-    engine.finish()                                    # after the table is gone: what is still held goes at once
+    engine.finish()                                    # once the table is gone: what is still held goes at once
 
 Invariant: packets with the same instant keep their order, and what is due is never later than the next wake-up.
 """
@@ -24,7 +25,6 @@ import contextlib
 import heapq
 import os
 import select
-import socket
 import struct
 import threading
 import time
@@ -33,6 +33,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from agent.system.queue_sender import Sender
 from agent.system.queue_socket import PACKET_ID, PACKETS_MAX, QueueSocket
 
 ACCEPT: Final = 0
@@ -41,8 +42,10 @@ WHOLE: Final = 0xFFFF  # copy_bytes for whole packets
 
 _LOOK_S: Final = 1.0
 _PART: Final = 256  # packets that are read before due ones are looked for again
-_SENDS_MAX: Final = 10_000  # packets of our own that wait to be sent
-_IPV6_HDRINCL: Final = 36
+_HELD_MAX: Final = 40_000  # more packets of our own do not wait, they are lost
+_OWN: Final = 1 << 40
+_FOR_EVER_NS: Final = 1 << 62
+_FINISH_S: Final = 0.1
 _FAR_ID: Final = 1 << 30  # ids are compared by their signed difference
 
 
@@ -76,15 +79,22 @@ class Stream:
     """One queue, what decides over it, and what it holds."""
 
     def __init__(
-        self, decide: Decide, *, copy_bytes: int = 0, segment: bool = False, packets_max: int = PACKETS_MAX
+        self,
+        decide: Decide,
+        *,
+        copy_bytes: int = 0,
+        segment: bool = False,
+        packets_max: int = PACKETS_MAX,
+        sender: Sender | None = None,
     ) -> None:
         self.queue = QueueSocket(copy_bytes=copy_bytes, segment=segment, packets_max=packets_max)
         self.number = self.queue.number
         self.decide = decide
-        self.sender: Sender | None = None
+        self._send = sender.send if sender is not None else _nowhere
         self._held: list[tuple[int, int, Fate | None]] = []  # a heap: instant, id, what else
         self._straight = True  # what is held is due in the order of its ids
-        self._latest_ns = self._last_id = self._sends = 0
+        self._latest_ns = self._last_id = 0
+        self._sends = _OWN  # ids of packets of our own, in their order
 
     def due_ns(self) -> int:
         """When the next of what is held is due; 0 for nothing."""
@@ -125,8 +135,8 @@ class Stream:
         if fate.send:
             if not fate.send_at_ns:
                 self._send(fate.send)
-            elif -self._sends < _SENDS_MAX:
-                self._sends -= 1  # ids below 0: packets of our own, in their order
+            elif len(self._held) < _HELD_MAX:
+                self._sends += 1
                 self._hold(fate.send_at_ns, self._sends, fate)
         if fate.at_ns > 0:
             self._hold(fate.at_ns, packet_id, fate if fate.payload is not None else None)
@@ -144,43 +154,25 @@ class Stream:
                 last_id = packet_id
             elif fate is None:
                 self.queue.accept(packet_id)
-            elif packet_id < 0:
+            elif packet_id > _OWN:
                 self._send(fate.send)
             elif fate.payload is not None:
                 self.queue.accept_altered(packet_id, fate.payload)
         if last_id:
             self.queue.accept_all(last_id)
         if not held:
-            self._straight, self._latest_ns, self._sends = True, 0, 0
+            self._straight, self._latest_ns = True, 0
         self.queue.flush()
 
-    def _send(self, content: bytes) -> None:
-        if self.sender is not None:
-            self.sender.send(content)
-
     def let_all_go(self) -> None:
-        """Accepts all that is held."""
+        """Lets go of all that is held, and of what has not been read yet."""
+        self.drain()
+        self.release(_FOR_EVER_NS)
         self.queue.accept_all((self._last_id + _FAR_ID) & 0xFFFFFFFF)
 
 
-class Sender:
-    """Sends whole IP packets with a mark, by which rules know them for the holder's own."""
-
-    def __init__(self, mark: int) -> None:
-        self._sockets = {4: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)}
-        if Path("/proc/self/net/if_inet6").exists():
-            self._sockets[6] = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
-            self._sockets[6].setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
-        for one in self._sockets.values():
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
-            one.setblocking(False)
-
-    def send(self, content: bytes) -> None:
-        """Sends it, or does not: a packet too many is lost, as on a wire."""
-        version = content[0] >> 4
-        family, place = (socket.AF_INET, slice(16, 20)) if version == 4 else (socket.AF_INET6, slice(24, 40))
-        with contextlib.suppress(OSError, KeyError):
-            self._sockets[version].sendto(content, (socket.inet_ntop(family, content[place]), 0))
+def _nowhere(content: bytes) -> None:
+    raise ValueError(f"a stream without a sender was told to send {len(content)} bytes")
 
 
 class Engine:
@@ -189,16 +181,15 @@ class Engine:
     Make it, and its streams, on the thread that has entered the network namespace: new threads inherit it.
     """
 
-    def __init__(self, streams: Sequence[Stream], mark: int = 0) -> None:
+    def __init__(self, streams: Sequence[Stream]) -> None:
         self._streams = list(streams)
-        sender = Sender(mark) if mark else None
-        for stream in self._streams:
-            stream.sender = sender
+        self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
+        self._ending, self._end = os.pipe2(os.O_CLOEXEC)
 
     def start(self) -> None:
         with contextlib.suppress(OSError):  # sleeps end on time, not up to 50 us later; threads inherit it
             Path("/proc/self/timerslack_ns").write_text("1", encoding="ascii")
-        threading.Thread(target=self._run, name="queue", daemon=True).start()
+        self._thread.start()
 
     def _run(self) -> None:
         try:
@@ -209,22 +200,27 @@ class Engine:
 
     def _serve(self) -> None:
         streams = {stream.queue.channel.fileno(): stream for stream in self._streams}
-        descriptors, every = list(streams), self._streams
+        descriptors, every = [*streams, self._ending], self._streams
         while True:
             timeout_s = _LOOK_S
             if dues := [due for stream in every if (due := stream.due_ns())]:
                 timeout_s = min(_LOOK_S, max(0.0, (min(dues) - time.monotonic_ns()) / 1e9))
-            for descriptor in select.select(descriptors, (), (), timeout_s)[0]:
+            ready = select.select(descriptors, (), (), timeout_s)[0]
+            if self._ending in ready:
+                for stream in every:
+                    stream.let_all_go()
+                return
+            for descriptor in ready:
                 streams[descriptor].drain()
             now_ns = time.monotonic_ns()
             for stream in every:
                 stream.release(now_ns)
 
     def finish(self) -> None:
-        """Lets go of all that is held; call it when no rule sends packets any more, from any thread."""
-        for stream in self._streams:
-            with contextlib.suppress(OSError):
-                stream.let_all_go()
+        """Lets go of all that is held; call it when no rule sends packets any more, from another thread."""
+        if self._thread.is_alive():
+            os.write(self._end, b"!")
+            self._thread.join(_FINISH_S)
 
 
 _PACKET_ID: Final = struct.Struct("!I")

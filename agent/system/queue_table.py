@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent.system import netlink
+from agent.system import netlink, queue_sender
 from agent.system.netlink import attribute, big, nested, text
 
 HOOKS: Final = {"input": 1, "forward": 2, "output": 3}
 FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}  # `ip` and `ip6`: compatible targets know no `inet`
-SIDES: Final = ("in", "out")
+SIDES: Final = ("in", "out", "sent")  # sent: what of out is TCP of this node itself, where a queue takes it apart
 PARTS: Final = 100_000  # fractions are sampled in parts of this
 
 _SUBSYSTEM: Final = 10
@@ -44,14 +44,20 @@ class Selection:
     """Which packets go to which queue."""
 
     table: str
-    numbers: dict[str, int]  # side ("in", "out") -> number of its queue; a side without one is left alone
+    numbers: dict[str, int]  # side -> number of its queue; a side without one is left alone
     peers: list[str]  # networks
     protocol: str = "any"
     ports: list[int] = field(default_factory=list)  # the peers' or this node's own
     spared_ports: list[int] = field(default_factory=list)  # this node's own TCP ports that are never touched
     spare_loopback: bool = False
     mark: int = 0  # packets with this mark pass: the holder's own
+    priority: int = -150  # of the chains; the later, the more other rules a packet has passed
     fraction: float = 1.0  # sampled in the kernel: the rest never leaves it
+
+
+def sides(direction: str) -> tuple[str, ...]:
+    """The sides of a scope's direction."""
+    return ("in", "out") if direction == "both" else (direction,)
 
 
 def commit(channel: socket.socket, selection: Selection) -> None:
@@ -160,12 +166,12 @@ class _Table:
         sides = [side for side in SIDES if side in asked.numbers]
         found = [self._message(_NEW_TABLE, name + big(2, _OWNED))]
         found += [self._message(_NEW_CHAIN, name + text(3, side)) for side in sides]
-        found += [self._rule(side, self._queueing(asked.numbers[side])) for side in sides]
+        found += [self._rule(side, rule) for side in sides for rule in self._queueing(side)]
         for hook, number in HOOKS.items():
-            passing = [side for side in sides if hook == "forward" or (hook == "input") == (side == "in")]
+            passing = self._passing(hook)
             if not passing:
                 continue
-            place = nested(4, big(1, number), big(2, -150))
+            place = nested(4, big(1, number), big(2, asked.priority))
             chain = name + text(3, hook) + place + big(5, _ACCEPT) + text(7, "filter")
             found.append(self._message(_NEW_CHAIN, chain))
             found += [self._rule(hook, spared) for spared in self._spared(hook)]
@@ -177,9 +183,17 @@ class _Table:
             ]
         return found
 
+    def _passing(self, hook: str) -> list[str]:
+        """The sides that packets at a hook may belong to."""
+        own = "sent" if "sent" in self._selection.numbers else "out"
+        sides = {"input": ("in",), "forward": ("in", "out"), "output": (own,)}[hook]
+        return [side for side in sides if side in self._selection.numbers]
+
     def _spared(self, hook: str) -> Iterator[list[bytes]]:
         """What passes first: the holder's own packets, protected services, loopback."""
         asked, accept = self._selection, _verdict(_ACCEPT)
+        resent, mask = struct.pack("=I", queue_sender.RESENT), struct.pack("=I", queue_sender.CLASS_MASK)
+        yield [_meta(_META_MARK), _mask(mask), _compare(resent), accept]
         if asked.mark:
             yield [_meta(_META_MARK), _compare(struct.pack("=I", asked.mark)), accept]
         if asked.spare_loopback:
@@ -194,7 +208,7 @@ class _Table:
         asked = self._selection
         offset, length = {4: (12, 4), 6: (8, 16)}[self._version]
         address = [
-            *([_payload(_NETWORK, offset + (length if side == "out" else 0), length)] if peer.prefixlen else []),
+            *([_payload(_NETWORK, offset + (0 if side == "in" else length), length)] if peer.prefixlen else []),
             *([_mask(peer.netmask.packed)] if 0 < peer.prefixlen < peer.max_prefixlen else []),
             *([_compare(peer.network_address.packed)] if peer.prefixlen else []),
         ]
@@ -208,7 +222,14 @@ class _Table:
         else:
             yield [*address, *_protocol(_PROTOCOLS[asked.protocol][self._version == 6])]
 
-    def _queueing(self, number: int) -> list[bytes]:
+    def _queueing(self, side: str) -> Iterator[list[bytes]]:
+        """The rules of a side's chain. Packets that bear another's mark are not this process's to send again."""
+        numbers = self._selection.numbers
+        if side == "sent":
+            yield [*_protocol(6), _meta(_META_MARK), _compare(bytes(4)), *self._taking(numbers[side])]
+        yield self._taking(numbers["out" if side == "sent" else side])
+
+    def _taking(self, number: int) -> list[bytes]:
         """Counts what matched, takes its fraction, counts what was taken, sends it to the queue."""
         sample: list[bytes] = []
         if self._selection.fraction < 1:
