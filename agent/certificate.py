@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.faults.base import Effect
-from agent.system import nodestate
+from agent.system import nodestate, nvml
 from agent.system.nodestate import State
 
 Json = dict[str, Any]
@@ -89,7 +89,8 @@ class Certificates:
         }
 
     def _look(self) -> State:
-        return nodestate.of_node() | nodestate.of_network("") | nodestate.files_of(self._folders)
+        state = nodestate.of_node() | nodestate.of_network("") | nodestate.files_of(self._folders)
+        return state | {"GPU settings": nvml.settings()}
 
 
 def differences(before: State, after: State) -> list[str]:
