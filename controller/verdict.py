@@ -192,6 +192,7 @@ def outcome_findings(outcome: str, engine: EngineJournal | None) -> Iterator[Fin
     said = {
         "aborted": "The run was aborted before its end.",
         "failed": "The run broke before its end.",
+        "refused": "The run was refused before anything was injected.",
         "lost": "The run was lost: its runner or the controller died.",
     }
     if outcome != "completed":

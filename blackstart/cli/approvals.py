@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from blackstart.cli.connection import Json, Profile, Variables, connect, read_submission
+from blackstart.cli.connection import Json, Profile, Variables, connect, placed, read_submission
 from blackstart.cli.output import document, print_json, print_table, when
 
 app = typer.Typer(no_args_is_help=True, help="Approvals of dangerous experiments: list.")
@@ -25,7 +25,7 @@ def approve(
     (--profile) are read and checked as by `run`, and are no part of it.
     """
     experiment, submission = read_submission(file, var, profile)
-    with connect(context) as client:
+    with connect(context) as client, placed(file):
         given = client.approve(experiment, **submission, valid_s=valid_s)
     if json:
         print_json(document(given))

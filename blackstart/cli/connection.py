@@ -1,6 +1,8 @@
 """What every command shares: its client, and the options that several take."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +46,25 @@ def read_submission(file: Path, pairs: list[str] | None, profile: Path | None) -
     return experiment, {
         "source": str(file), "variables": variables_from(pairs, experiment), "profile": profile_from(profile),
     }  # fmt: skip
+
+
+@contextmanager
+def placed(file: Path) -> Iterator[None]:
+    """Problems that the controller found by path in *file* are told with their lines."""
+    try:
+        yield
+    except SpecError as error:
+        from dataclasses import replace
+
+        from blackstart.document import load
+
+        document, prefix = load(file), f"{file}: "
+        raise SpecError(
+            *(
+                replace(p, where=document.where(p.where.removeprefix(prefix))) if p.where.startswith(prefix) else p
+                for p in error.problems
+            )
+        ) from error
 
 
 def variables_from(pairs: list[str] | None, experiment: dict[str, Any]) -> dict[str, str]:

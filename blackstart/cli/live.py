@@ -71,6 +71,12 @@ def exit_of(run: "pb.Run", *, aborted: bool = False) -> Exit:
     return Exit.HELD if run.verdict == "held" and run.outcome == "completed" else Exit.INCONCLUSIVE
 
 
+def exit_alone(run: "pb.Run", *, aborted: bool = False) -> Exit:
+    """As `exit_of`, for one run: refused before anything was injected is bad input, like one not accepted."""
+    refused = run.outcome == "refused" and not run.stranded and not aborted
+    return Exit.BAD_INPUT if refused else exit_of(run, aborted=aborted)
+
+
 def summary(run: "pb.Run") -> None:
     """The last lines of a run."""
     from rich.text import Text

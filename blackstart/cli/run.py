@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from blackstart.cli.connection import Json, Profile, Variables, connect, read_submission
+from blackstart.cli.connection import Json, Profile, Variables, connect, placed, read_submission
 from blackstart.cli.output import console, document, print_json, working
 from protos.error import Exit
 
@@ -21,7 +21,7 @@ def run(
 ) -> None:
     """Run an experiment. Ctrl-C aborts it and waits for the reverts."""
     experiment, submission = read_submission(file, var, profile)
-    with connect(context) as client:
+    with connect(context) as client, placed(file):
         if dry_run:
             with working("resolving targets and effects"):
                 plan = client.plan(experiment, **submission)
@@ -31,11 +31,11 @@ def run(
         if not watch:
             print_json(document(submitted)) if json else print(submitted.id)
             return
-        from blackstart.cli.live import Followed, exit_of
+        from blackstart.cli.live import Followed, exit_alone
 
         ended, aborted = Followed(client, submitted.id, to_stderr=json).watch_or_abort()
         show_end(client, ended, as_json=json)
-        raise typer.Exit(exit_of(ended, aborted=aborted))
+        raise typer.Exit(exit_alone(ended, aborted=aborted))
 
 
 def show_end(client: Any, ended: Any, *, as_json: bool) -> None:

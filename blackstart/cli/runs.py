@@ -61,13 +61,13 @@ def show(context: typer.Context, run_id: RunId, json: Json = False) -> None:
 @app.command()
 def watch(context: typer.Context, run_id: RunId, json: Json = False) -> None:
     """Follow a run to its end; its verdict becomes the exit code. Ctrl-C leaves the run alone."""
-    from blackstart.cli.live import Followed, exit_of
+    from blackstart.cli.live import Followed, exit_alone
     from blackstart.cli.run import show_end
 
     with connect(context) as client:
         ended = Followed(client, run_id, to_stderr=json).watch()
         show_end(client, ended, as_json=json)
-    raise typer.Exit(exit_of(ended))
+    raise typer.Exit(exit_alone(ended))
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from blackstart.cli.connection import Json, Profile, Variables, connect, read_submission
+from blackstart.cli.connection import Json, Profile, Variables, connect, placed, read_submission
 from blackstart.cli.output import document, print_json, print_table, when
 from protos.error import Problem, SpecError
 
@@ -28,7 +28,7 @@ def add(
     if bool(cron) == bool(at):
         raise SpecError(Problem("schedule", "say either --cron or --at"))
     experiment, submission = read_submission(file, var, profile)
-    with connect(context) as client:
+    with connect(context) as client, placed(file):
         added = client.add_schedule(
             name,
             experiment,

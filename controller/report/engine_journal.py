@@ -7,6 +7,7 @@ deviation: each activity and each hypothesis is therefore read by itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from controller.report.document import HypothesisEntry, StepEntry
 from controller.report.format import one_line
 
 DRIVER_MODULE: Final = "blackstart.chaos"
+_CLASS: Final = re.compile(r"(?:(?:[A-Za-z_]\w*\.)+\w+|[A-Z]\w*(?:Error|Exception|Interrupt|Failed)): ")
 _SEVERITY: Final = {"held": 0, "inconclusive": 1, "deviated": 2}
 
 
@@ -75,7 +77,7 @@ def _state(state: Mapping[str, Any], when: str, answered_before: frozenset[str] 
             # Our own probes raise only when they could not measure. Others (HTTP, foreign modules) raise when the
             # service does not answer: proof of a deviation if, and only if, they answered before the faults.
             lost = not _own(probe) and _name(probe) in answered_before
-            return ("deviated" if lost else "inconclusive"), f"{_name(probe)} could not be read: {_cause(probe)}"
+            return ("deviated" if lost else "inconclusive"), f"{_name(probe)} could not be read: {cause(probe)}"
         if probe.get("tolerance_met") is not True:
             tolerance = _mapping(probe.get("activity")).get("tolerance")
             said = f"{_name(probe)} was {_short(probe.get('output'))}, tolerated is {_short(tolerance)}"
@@ -96,7 +98,7 @@ def _step(run: Any, kind: str) -> StepEntry:
         status=str(status) if status in ("succeeded", "failed") else "unfinished",
         started_wall_ns=_wall_ns(row.get("start")),
         duration_s=float(row.get("duration") or 0.0),
-        detail=_cause(row) if failed else "",
+        detail=cause(row) if failed else "",
     )
 
 
@@ -106,14 +108,15 @@ def _own(run: Mapping[str, Any]) -> bool:
     return module == DRIVER_MODULE or module.startswith(DRIVER_MODULE + ".")
 
 
-def _cause(run: Mapping[str, Any]) -> str:
-    """The last line of the recorded exception, without the class's path."""
-    lines = [line for part in run.get("exception") or () for line in str(part).splitlines() if line.strip()]
-    if not lines:
+def cause(run: Mapping[str, Any], most: int = 200) -> str:
+    """What the exception of an activity said, without the classes that the engine wrapped it in."""
+    parts = [str(part) for part in run.get("exception") or () if str(part).strip()]
+    if not parts:
         return "the engine recorded no cause"
-    last = lines[-1].strip()
-    name, colon, message = last.partition(": ")
-    return one_line(message if colon and message and " " not in name else last, 200)
+    text = parts[-1].strip()
+    while found := _CLASS.match(text):
+        text = text[found.end() :]
+    return one_line(text or parts[-1], most)
 
 
 def _name(run: Mapping[str, Any]) -> str:

@@ -92,6 +92,7 @@ class ActiveRun:
     outcome: str = ""  # set with *reason* by whoever ends the run first
     reason: str = ""
     journal: Json | None = None
+    refusal: str = ""  # why a probe or the first fault was refused
     watchers: int = 0  # Watch streams that the driver holds
     invoking: dict[asyncio.Task[Any], str] = field(default_factory=dict)  # calls under way, by function
     heard_ns: int = field(default_factory=time.monotonic_ns)

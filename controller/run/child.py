@@ -22,6 +22,8 @@ from chaoslib.experiment import run_experiment
 from chaoslib.run import RunEventHandler
 from chaoslib.types import Strategy
 
+from controller.report.engine_journal import cause
+
 Json = dict[str, Any]
 PR_SET_PDEATHSIG: Final = 1
 SETTINGS: Final[Json] = {"runtime": {"rollbacks": {"strategy": "always"}}}
@@ -64,8 +66,7 @@ class Telling(RunEventHandler):  # type: ignore[misc]
 
     def activity_completed(self, activity: Json, run: Json) -> None:
         if run.get("status") != "succeeded":
-            reason = str((run.get("exception") or ["no reason given"])[-1]).strip()
-            say("step.failed", f"Step {activity.get('name')!r} {run.get('status')}: {reason}")
+            say("step.failed", f"Step {activity.get('name')!r} {run.get('status')}: {cause(run, 500)}")
 
 
 def say(kind: str, message: str) -> None:

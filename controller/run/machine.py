@@ -20,6 +20,7 @@ from controller import approval
 from controller.run.active import ActiveRun
 from controller.run.closing import conclude, end_on_agents
 from controller.run.driver import INJECT_S, Driver
+from controller.run.plan import check_targets
 from controller.run.supervisor import ABORTED, supervise
 from controller.run.variable import typed
 from controller.store.base import RunRecord
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from controller.run.supervisor import Nursery
 
 Json = dict[str, Any]
+DECISIVE: Final = frozenset({"inject", "start_probe"})
 LOST_REASON: Final = "the controller restarted while the run was under way"
 
 
@@ -84,6 +86,8 @@ class Machine:
             variables=dict(what.variables), profile=what.profile,
         )  # fmt: skip
         typed(what.experiment, what.variables)
+        if not external:  # whose driver says step by step what it wants
+            await check_targets(self._reach, what.experiment, what.variables, what.source)
         approved_by = await self._add(record, what)
         await self._reach.store.put(record.id, "run", "seed", {"seed": seed, "external": external})
         await self._reach.chronicle.add(
@@ -150,6 +154,10 @@ class Machine:
         task.add_done_callback(lambda done: run.invoking.pop(done, None))
         try:
             return await asyncio.shield(task)
+        except (SpecError, RefusedError) as error:
+            if function in DECISIVE and not run.injections:
+                run.refusal = run.refusal or str(error)
+            raise
         except asyncio.CancelledError:
             if task.cancelled():
                 raise RefusedError(f"{function} was cut short: run {run_id} is over ({run.reason})") from None
@@ -268,6 +276,8 @@ class Machine:
                     task.cancel()
             await asyncio.wait(list(run.invoking), timeout=INJECT_S)
             silent = await end_on_agents(self._reach, run.record, run.touched, 0.0)
+        if run.refusal and not run.injections and run.outcome != "lost":
+            run.outcome, run.reason = "refused", f"nothing was injected: {run.refusal}"
         reason = run.reason + (f"; not answered by {', '.join(silent)}" if silent else "")
         run.record = await conclude(
             self._reach, run.record, outcome=run.outcome, reason=reason, journal=run.journal, silent=silent

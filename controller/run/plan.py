@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.run import signature
 from controller.run.variable import substituted
 from controller.selector import parse, select
-from protos.error import BlackstartError
+from protos.error import BlackstartError, Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 PLAN_S: Final = 15.0
+_LATELY_S: Final = 60.0
+_RETURN_S: Final = 5.0
 _FAMILIES: Final = {"inject": "fault", "start_probe": "probe", "steady": "probe", "run_workload": "workload"}
 
 
@@ -33,6 +36,36 @@ async def plan(reach: Reach, experiment: Json, variables: Mapping[str, str], *, 
     ]
     problems = [f"{step['path']}: {step['problem']}" for step in steps if step["problem"]]
     return {"title": document.get("title", ""), "steps": steps, "problems": problems}
+
+
+async def check_targets(reach: Reach, experiment: Json, variables: Mapping[str, str], source: str = "") -> None:
+    """SpecError with every step that would reach nobody, or fewer agents than it asks for.
+
+    Agents that were there a moment ago, such as those that the run before had cut off, are waited for.
+    """
+    document = substituted(experiment, experiment, variables)
+    if problems := _nobody(reach, document, source):
+        since_ns = time.time_ns() - int(_LATELY_S * 1e9)
+        away = [m.id for m in reach.fleet.members() if not m.connected and m.seen_wall_ns > since_ns]
+        await reach.fleet.wait_for(away, _RETURN_S)
+        problems = _nobody(reach, document, source)
+    if problems:
+        raise SpecError(*problems)
+
+
+def _nobody(reach: Reach, document: Json, source: str) -> list[Problem]:
+    problems: list[Problem] = []
+    for path, _, function, arguments in signature.calls(document):
+        family = _FAMILIES.get(function)
+        if family is None or "${" in str(arguments.get("targets")):
+            continue
+        kind = str(arguments.get("fault" if family == "fault" else "kind", ""))
+        try:
+            select(parse(arguments.get("targets")), reach.fleet.candidates(family, kind), seed=0, kind=kind)
+        except SpecError as error:
+            place = f"{source or 'experiment'}: {path}"
+            problems += [Problem(f"{place}.{one.where}", one.what, one.remedy) for one in error.problems]
+    return problems
 
 
 async def _step(reach: Reach, path: str, name: str, function: str, arguments: Json, seed: int) -> Json:

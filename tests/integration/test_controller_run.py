@@ -14,7 +14,7 @@ import pytest
 
 from protos import blackstart_agent_pb2 as pb
 from protos import blackstart_operator_pb2 as op
-from protos.error import ProbeError, RefusedError, from_rpc
+from protos.error import ProbeError, RefusedError, SpecError, from_rpc
 from tests.integration.controller_rig import (
     INJECT,
     RECOVERY,
@@ -151,6 +151,30 @@ async def test_an_unconfirmed_fault_is_inconclusive(rig):
     async with rig.operator() as operator, agent.connected():
         run, _ = await ended(operator, (await operator.Submit(submission(experiment(INJECT, RECOVERY)))).id)
         assert (run.outcome, run.verdict) == ("completed", "inconclusive")
+
+
+async def test_targets_that_fit_nobody_are_refused_at_submission(rig):
+    nobody = call("inject", fault="test.fault", targets={"labels": {"role": "db"}, "pick": "one"})
+    async with rig.operator() as operator, ScriptedAgent(rig).connected() as agent:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await operator.Submit(submission(experiment(nobody)))
+        error = from_rpc(caught.value)
+        assert isinstance(error, SpecError)
+        assert error.problems[0].where == "x.yaml: method[0].provider.arguments.targets.labels"
+        assert "no connected agent has role=db" in error.problems[0].what
+        assert not (await operator.ListRuns(op.ListRunsRequest())).runs
+        assert agent.kinds() == []
+
+
+async def test_a_run_of_which_nothing_could_be_injected_was_refused(rig):
+    agent = ScriptedAgent(rig)
+    agent.override["fault.plan"] = lambda order, arguments: (pb.STATUS_REFUSED, "the policy protects it")
+    async with rig.operator() as operator, agent.connected():
+        run, events = await ended(operator, (await operator.Submit(submission(experiment(INJECT)))).id)
+        assert (run.outcome, run.verdict) == ("refused", "inconclusive")
+        assert "Nothing was injected: a1: the policy protects it" in run.reason
+        (failed,) = [event.message for event in events if event.kind == "step.failed"]
+        assert "ActivityFailed" not in failed
 
 
 async def test_an_injection_that_fails_on_one_of_two_is_reverted_on_both(rig):

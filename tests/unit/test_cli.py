@@ -9,7 +9,7 @@ import pytest
 from blackstart.cli import live
 from blackstart.cli.__main__ import run
 from protos import blackstart_operator_pb2 as pb
-from protos.error import DeniedError, Exit
+from protos.error import DeniedError, Exit, Problem, SpecError
 from tests.scripted_operator import Script, Served, certificate
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def _ends(script: Script, **fields: object) -> None:
         ({"verdict": "inconclusive", "outcome": "completed"}, Exit.INCONCLUSIVE),
         ({"verdict": "held", "outcome": "aborted"}, Exit.INCONCLUSIVE),
         ({"verdict": "inconclusive", "outcome": "lost"}, Exit.INCONCLUSIVE),
+        ({"verdict": "inconclusive", "outcome": "refused"}, Exit.BAD_INPUT),
         ({"verdict": "deviated", "outcome": "completed", "stranded": True}, Exit.STRANDED),
     ],
 )
@@ -184,6 +185,35 @@ def test_faults_say_which_agents_can_run_them(served, script, capsys):
 def test_an_unreachable_controller_does_not_hide_the_page(served, capsys):
     assert run(["--controller", "127.0.0.1:1", "faults", "show", "process.kill"]) == 0
     assert "127.0.0.1:1 cannot be reached" in capsys.readouterr().err
+
+
+def test_problems_that_the_controller_finds_have_their_lines(served, script, experiment, capsys):
+    where = f"{experiment}: configuration.port"
+    script.errors["Submit"] = SpecError(Problem(where, "is odd", "even it"), Problem("profile", "is away"))
+    assert run(["run", str(experiment)]) == Exit.BAD_INPUT
+    told = capsys.readouterr().err
+    assert f"{experiment}:5: configuration.port: is odd (even it)" in told
+    assert "profile: is away" in told
+
+
+def test_what_is_stranded_is_shown_with_its_command(served, script, capsys):
+    effect = {"id": "e1", "state": "stranded", "description": "a cut", "remedy": "nft destroy table inet b_1"}
+    script.agents = [pb.Agent(id="a1", connected=True, stranded_json=json.dumps([effect]).encode(), residue=["file x"])]
+    for command in (["agents", "list"], ["agents", "show", "a1"]):
+        assert run(command) == 0
+        shown = capsys.readouterr().out
+        assert "stranded on a1: a cut; by hand: nft destroy table inet b_1" in shown
+        assert "left behind on a1: file x" in shown
+    assert run(["doctor"]) == Exit.STRANDED
+    assert "nft destroy table" in " ".join(capsys.readouterr().out.split())
+    certificate = {"words": "1 trace left behind.", "clean": False, "left": ["a1: a cut; by hand: nft destroy"]}
+    row = dict.fromkeys(("name", "fault", "target", "receipt", "outage", "recovery", "rto", "residue"), "x")
+    summary = [row | {"verdict": "inconclusive", "reasons": []}]
+    script.document = {"summary": summary, "injections": [{}], "zero_residue": certificate}
+    assert run(["runs", "show", "r1"]) == 0
+    assert "a1: a cut; by hand: nft destroy" in capsys.readouterr().out
+    script.run.MergeFrom(pb.Run(stranded=True))
+    assert run(["runs", "abort", "r1"]) == Exit.STRANDED
 
 
 def test_a_second_person_approves_what_is_in_the_file(served, script, experiment, capsys):

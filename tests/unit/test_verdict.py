@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.report.document import Interval
+from controller.report.engine_journal import cause
 from controller.verdict import Verdict, judge, stranded, worst
 from tests.unit.report_sample import T0_NS, certified, effect, injection, recovery
 
@@ -150,6 +151,15 @@ def test_a_hypothesis_without_probes_checks_nothing():
         Verdict.INCONCLUSIVE,
         "Nothing was checked: no hypothesis was declared and no recovery was measured.",
     )
+
+
+def test_a_cause_is_told_without_the_classes_around_it_and_whole():
+    wrapped = "chaoslib.exceptions.ActivityFailed: "
+    said = "inject: spec.pid: 'x' is wrong\nspec.signal: is wrong"
+    assert cause({"exception": ["Traceback:\n", f"{wrapped}{wrapped}{said}\n"]}) == " ".join(said.split())
+    assert cause({"exception": ["ValueError: no: really\n"]}) == "no: really"
+    assert cause({"exception": ["KeyError: \n"]}) == "KeyError:"
+    assert cause({}) == "the engine recorded no cause"
 
 
 def test_stranded_is_what_a_human_must_clean_up():
