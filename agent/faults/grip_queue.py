@@ -75,8 +75,8 @@ def tend() -> None:
 
 
 def let_go() -> None:
-    """Removes the table first, so that no packet comes after; then lets go of what is held, in its order."""
-    while _tables:
-        _tables.pop().close()
+    """Lets go of what is held first, in its order: the kernel drops it when a chain goes. Then removes the table."""
     while _engines:
         _engines.pop().finish()
+    while _tables:
+        _tables.pop().close()

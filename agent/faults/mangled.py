@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import json
 import signal
 from typing import Annotated, Any, ClassVar, Final
@@ -20,7 +21,7 @@ from agent.faults.gauge import Asked, Reading
 from agent.faults.held import HeldFault, holder_of
 from agent.system import process, qdisc, queue_sender, queue_socket, queue_table
 from agent.system.privilege import CAP_NET_ADMIN, has_capability
-from protos.error import FaultError, Problem, SpecError
+from protos.error import FaultError, Problem, RefusedError, SpecError
 
 _HANDLE: Final = 0xB100  # of root qdiscs; the lower byte is of the effect
 _GENTLE_S: Final = 0.2  # for the holder to let go of what it holds
@@ -52,6 +53,7 @@ class MangledFault(HeldFault):
     def __init__(self) -> None:
         super().__init__()
         self._before: dict[str, Reading] = {}
+        self._in_force: dict[str, Effect] = {}  # of this kind, of this agent: what another left has ended
 
     def _does(self, spec: Any) -> str:
         """What becomes of a packet, for a human: "20 ms later"."""
@@ -143,6 +145,14 @@ class MangledFault(HeldFault):
         effect.resource = f"qdisc:{facts['inode']}:{spec.device}"
         effect.description = f"all that leaves by {spec.device}: {self._does(spec)} (by {kind} at its root)"
 
+    def prepare(self, effect: Effect) -> None:
+        """Kinds stack; two of one kind must not: what one has sent again, the other is to leave alone."""
+        for other in self._in_force.values():
+            if other.resource == effect.resource or _meet(other.facts, effect.facts):
+                raise RefusedError(f"some of these packets are held already by {other.injection} ({other.description})")
+        self._in_force[effect.id] = effect
+        super().prepare(effect)
+
     def _grip(self, effect: Effect) -> str:
         return "queue" if effect.facts["mechanism"] == "queue" else "qdisc"
 
@@ -184,6 +194,7 @@ class MangledFault(HeldFault):
 
     async def revert(self, effect: Effect) -> None:
         self._before.pop(effect.id, None)
+        self._in_force.pop(effect.id, None)
         one = holder_of(effect)
         if one is not None and effect.facts["mechanism"] == "queue":
             process.send(one, signal.SIGUSR1)  # it lets go of the packets that it holds; killed, it takes them along
@@ -228,6 +239,22 @@ def _queue_lacks() -> str:
 
 
 _found: Final[set[str]] = set()
+
+
+def _meet(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two scopes have packets in common, directions and protocols apart."""
+    if one["inode"] != other["inode"] or (one["mechanism"] == "queue") != (other["mechanism"] == "queue"):
+        return False
+    if one["mechanism"] != "queue":
+        return bool(one["device"] == other["device"])
+    if one["ports"] and other["ports"] and not set(one["ports"]) & set(other["ports"]):
+        return False
+    networks = [ipaddress.ip_network(peer) for peer in other["peers"]]
+    return any(
+        mine.version == peer.version and mine.overlaps(peer)
+        for mine in map(ipaddress.ip_network, one["peers"])
+        for peer in networks
+    )
 
 
 def percent(fraction: float) -> str:

@@ -39,7 +39,8 @@ class NetworkDelay(MangledFault):
         does="Packets from and to peers arrive later, by a fixed time and a uniform jitter around it.",
         mechanism="An NFQUEUE in a process of its own, to which an nftables table of the effect's own sends packets. "
         "They stay in the kernel and go on when their time has come; only what this node's own TCP sends is dropped "
-        "and sent again by a raw socket, since TCP would take what is held for unsent. Or netem at the root of a device.",
+        "and sent again by a raw socket, since TCP would take what is held for unsent. Or netem at the root of a "
+        "device.",
         proof="Round trips to the first peer that answers, before and after, by a process that knows of no rules, and "
         "the rules' counters.",
         ends="Queue: rule and queue belong to sockets of the holder, so the kernel removes both when it dies, and "

@@ -14,7 +14,8 @@ is to be kept. `decide` runs on the engine's thread and must be quick: some micr
     queue_table.commit(channel, Selection(table=..., numbers={"in": stream.number}, mark=mark, ...))
     engine.start()                                     # a thread; the process ends if it fails
     ...
-    engine.finish()                                    # once the table is gone: what is still held goes at once
+    engine.finish()                                    # what is held goes at once, and what comes passes
+    channel.close()                                    # only now: the kernel drops what is held when a chain goes
 
 Invariant: packets with the same instant keep their order, and what is due is never later than the next wake-up.
 """
@@ -46,7 +47,6 @@ _HELD_MAX: Final = 40_000  # more packets of our own do not wait, they are lost
 _OWN: Final = 1 << 40
 _FOR_EVER_NS: Final = 1 << 62
 _FINISH_S: Final = 0.1
-_FAR_ID: Final = 1 << 30  # ids are compared by their signed difference
 
 
 class Fate(NamedTuple):
@@ -93,7 +93,7 @@ class Stream:
         self._send = sender.send if sender is not None else _nowhere
         self._held: list[tuple[int, int, Fate | None]] = []  # a heap: instant, id, what else
         self._straight = True  # what is held is due in the order of its ids
-        self._latest_ns = self._last_id = 0
+        self._latest_ns = 0
         self._sends = _OWN  # ids of packets of our own, in their order
 
     def due_ns(self) -> int:
@@ -109,7 +109,6 @@ class Stream:
                 if not (length := queue.receive()):
                     continue
                 (packet_id,) = packet_id_of(buffer, PACKET_ID)
-                self._last_id = packet_id
                 if queue.copying:
                     packet.start, packet.end, packet.length = queue.payload(length)
                 fate = decide(packet, clock())
@@ -164,11 +163,11 @@ class Stream:
             self._straight, self._latest_ns = True, 0
         self.queue.flush()
 
-    def let_all_go(self) -> None:
-        """Lets go of all that is held, and of what has not been read yet."""
+    def open(self) -> None:
+        """Lets go of all that is held, and lets pass what comes from now on."""
         self.drain()
         self.release(_FOR_EVER_NS)
-        self.queue.accept_all((self._last_id + _FAR_ID) & 0xFFFFFFFF)
+        self.decide = lambda _, __: ACCEPT
 
 
 def _nowhere(content: bytes) -> None:
@@ -183,13 +182,13 @@ class Engine:
 
     def __init__(self, streams: Sequence[Stream]) -> None:
         self._streams = list(streams)
-        self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
         self._ending, self._end = os.pipe2(os.O_CLOEXEC)
+        self._open = threading.Event()
 
     def start(self) -> None:
         with contextlib.suppress(OSError):  # sleeps end on time, not up to 50 us later; threads inherit it
             Path("/proc/self/timerslack_ns").write_text("1", encoding="ascii")
-        self._thread.start()
+        threading.Thread(target=self._run, name="queue", daemon=True).start()
 
     def _run(self) -> None:
         try:
@@ -208,8 +207,10 @@ class Engine:
             ready = select.select(descriptors, (), (), timeout_s)[0]
             if self._ending in ready:
                 for stream in every:
-                    stream.let_all_go()
-                return
+                    stream.open()
+                self._open.set()
+                descriptors.remove(self._ending)
+                continue
             for descriptor in ready:
                 streams[descriptor].drain()
             now_ns = time.monotonic_ns()
@@ -217,10 +218,9 @@ class Engine:
                 stream.release(now_ns)
 
     def finish(self) -> None:
-        """Lets go of all that is held; call it when no rule sends packets any more, from another thread."""
-        if self._thread.is_alive():
-            os.write(self._end, b"!")
-            self._thread.join(_FINISH_S)
+        """Lets go of all that is held, and lets pass what comes from now on; call it from another thread."""
+        os.write(self._end, b"!")
+        self._open.wait(_FINISH_S)
 
 
 _PACKET_ID: Final = struct.Struct("!I")

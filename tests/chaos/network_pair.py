@@ -109,3 +109,35 @@ def throughput_mbit(sender: Process, receiver: Process, to: str, rest_s: float, 
         _end(source)
         _end(sink)
     return rate
+
+
+_TAKE = """
+import hashlib, socket, sys
+server = socket.create_server((sys.argv[1], 9))
+print("ready", flush=True)
+channel, _ = server.accept()
+digest = hashlib.sha256()
+while block := channel.recv(1 << 16):
+    digest.update(block)
+channel.sendall(digest.hexdigest().encode())
+"""
+_BRING = """
+import hashlib, socket, sys
+block = sys.stdin.buffer.read()
+channel = socket.create_connection((sys.argv[1], 9))
+channel.sendall(block)
+channel.shutdown(socket.SHUT_WR)
+print(hashlib.sha256(block).hexdigest(), channel.recv(64).decode(), flush=True)
+"""
+
+
+def carried(near: Process, far: Process, block: bytes) -> tuple[str, str]:
+    """SHA-256 of *block* as one TCP connection has sent it from the near end, and as it came."""
+    server = within(far, _TAKE, FAR)
+    _line(server)
+    command = ["nsenter", f"--net=/proc/{near.pid}/ns/net", sys.executable, "-I", "-c", _BRING, FAR]
+    try:
+        sent, came = subprocess.run(command, input=block, capture_output=True, check=True, timeout=30).stdout.split()
+    finally:
+        _end(server)
+    return sent.decode(), came.decode()
