@@ -31,9 +31,12 @@ def is_network(text: str) -> bool:
 
 
 def cuts(peer: str, protected: str) -> bool:
-    """Whether packets of the network *peer* are needed by the network *protected*; True for what is no network."""
+    """Whether packets of the network *peer* are needed by the network *protected*; True for what is no network.
+
+    The unspecified address is none that can be judged: who asks for an address of his own (DHCP) comes from it.
+    """
     cut, kept = _network(peer), _network(protected)
-    if cut is None or kept is None:
+    if cut is None or kept is None or (cut.num_addresses == 1 and cut.network_address.is_unspecified):
         return True
     return any(_overlap(cut, one) for one in _needed(kept))
 

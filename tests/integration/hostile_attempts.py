@@ -39,6 +39,12 @@ def raw(**fields: str) -> bytes:
     return ("{" + ", ".join(f'"{name}": {text}' for name, text in given.items()) + "}").encode()
 
 
+def asked(arguments: Any) -> str:
+    """Which fault an order asks for; empty for an order of none."""
+    fault = arguments.get("fault") if isinstance(arguments, dict) else None
+    return fault if isinstance(fault, str) else ""
+
+
 def _add(name: str, attempt: Attempt) -> None:
     assert name not in ATTEMPTS
     ATTEMPTS[name] = attempt

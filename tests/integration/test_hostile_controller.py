@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent.faults.registry import all_faults
 from protos import blackstart_agent_pb2 as pb
 from tests.chaos import case as cases
 from tests.integration import hostile_attempts as attempts
@@ -48,11 +49,30 @@ def hostile(rig: Rig) -> Iterator[Rig]:
 def test_no_order_goes_past_the_policy(rig: Rig, name: str) -> None:
     controller, node = rig
     kind, arguments = attempts.ATTEMPTS[name](node)
+    if (asked := attempts.asked(arguments)) in attempts.OPTED and (lacks := all_faults()[asked].missing()):
+        pytest.skip(f"{asked} would be refused here in any case: the node lacks {lacks}")
     before = node.seen()
     result = controller.order(kind, arguments)
     refused(node, result)
     assert settled(node, before) == before
     assert not attempts.made(node).exists()
+
+
+@pytest.mark.usefixtures("needs_nft")
+@pytest.mark.parametrize("kind", attempts.OPTED)
+def test_what_the_policy_allows_is_done(hostile: Rig, kind: str) -> None:
+    """Without this every refusal could be for a reason of no merit."""
+    controller, node = hostile
+    if lacks := all_faults()[kind].missing():
+        pytest.skip(f"{kind} lacks {lacks}")
+    specs = {"process.pause": {"pid": node.target}, "network.partition": {"peers": ["10.0.0.200", "fd01::1"]},
+             "resource.cpu": {"load_fraction": 0.01}}  # fmt: skip
+    before = node.seen()
+    result = controller.order(*attempts.inject(kind, specs[kind]))
+    assert result.status == pb.STATUS_DONE, result.message
+    assert node.seen() != before
+    assert controller.order("run.end").status == pb.STATUS_DONE
+    assert settled(node, before) == before
 
 
 def test_a_holder_and_its_children_are_no_targets(hostile: Rig) -> None:

@@ -146,6 +146,19 @@ def test_an_old_controller_does_not_keep_the_lease_alive(hostile: Rig) -> None:
     assert settled(node, before) == before
 
 
+def test_a_controller_that_never_welcomes_does_not_keep_the_lease_alive_either(hostile: Rig) -> None:
+    controller, node = hostile
+    before = node.seen()
+    controller.reconnected(welcome(lease_s=1.0))
+    order = attempts.inject("process.pause", {"pid": node.target}, duration_s=30.0)
+    assert controller.order(*order).status == pb.STATUS_DONE
+    controller.reconnected()  # answers every heartbeat
+    target = proc.identify(node.target)
+    assert target is not None
+    assert cases.wait_until(lambda: not proc.is_stopped(target), 10.0) <= 4.0
+    assert settled(node, before) == before
+
+
 def test_a_flood_is_held_off_and_the_stop_gets_through(hostile: Rig) -> None:
     controller, node = hostile
     pause = attempts.inject("process.pause", {"pid": node.target})
@@ -161,7 +174,8 @@ def test_a_flood_is_held_off_and_the_stop_gets_through(hostile: Rig) -> None:
 
     def counted() -> bool:
         rows = node.audit()
-        return len({row.get("order") for row in rows} & set(sent)) + sum(row.get("unwritten", 0) for row in rows) >= FLOOD
+        one_by_one = {row.get("order") for row in rows} & set(sent)
+        return len(one_by_one) + sum(row.get("unwritten", 0) for row in rows) >= FLOOD
 
     cases.wait_until(counted, 10.0)
     assert (node.state / "audit.jsonl").stat().st_size < 1_000_000

@@ -68,7 +68,8 @@ def test_so_is_every_ipv6_network_and_what_neighbour_discovery_needs(kept: ipadd
 @given(v4, v4, st.integers(1, 32))
 def test_other_networks_are_not(kept: ipaddress.IPv4Address, other: ipaddress.IPv4Address, bits: int) -> None:
     network = ipaddress.ip_network((int(other), bits), strict=False)
-    wanted = kept in network or (kept.is_loopback and ipaddress.IPv4Address("127.0.0.1") in network)
+    nobody = network.num_addresses == 1 and network.network_address.is_unspecified
+    wanted = nobody or kept in network or (kept.is_loopback and ipaddress.IPv4Address("127.0.0.1") in network)
     assert refused(Policy(faults=["*"], protected_addresses=[str(kept)]), addresses=[str(network)]) == wanted
 
 
