@@ -129,7 +129,7 @@ async def _compose(settings: Settings, state: home.Home, store: Store, audit: Au
     machine = Machine(reach, nursery, rules)
     profile = read_yaml(settings.profile, "profile") if settings.profile else {}
     events = AgentEvents(reach, audit)
-    ingest = Ingest(store, reach.dispatch, events.on_event)
+    ingest = Ingest(store, reach.dispatch, events.on_event, reach.runs_of)
     stop = EmergencyStop(reach, machine)
     await stop.restore()
     log = structlog.get_logger("controller.schedule")

@@ -57,6 +57,7 @@ class Member:
     heard_ns: int = 0
     agent_ns: int = 0  # the agent's clock when it was heard last
     wall_offset_ns: int = 0  # the agent's own wall clock minus its monotonic one
+    series: dict[int, tuple[str, str]] = field(default_factory=dict)  # gauges by id: name and unit
     link: Link | None = None
     spool_id: str = ""
     effects: int = 0
@@ -119,6 +120,7 @@ class Fleet:
         member.version, member.boot_id, member.spool_id = hello.agent_version, hello.boot_id, hello.spool_id
         member.labels = dict(hello.labels)
         member.capabilities = tuple(_capability(row) for row in hello.capabilities)
+        member.series = {row.id: (row.name, row.unit) for row in hello.series}
         member.link, member.agent_ns = link, hello.monotonic_ns
         member.wall_offset_ns = hello.wall_ns - hello.monotonic_ns
         self.heard(member, now_ns=now_ns, wall_ns=wall_ns)

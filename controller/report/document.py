@@ -101,6 +101,20 @@ class ProbeEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class GaugeEntry:
+    """One gauge of a node, from the moment at which the run first used it until its end."""
+
+    name: str
+    unit: str
+    agent_id: str
+    samples: int
+    least: float
+    mean: float
+    most: float
+    timeline: tuple[tuple[int, float], ...]  # (wall_ns, value), thinned
+
+
+@dataclass(frozen=True, slots=True)
 class HypothesisEntry:
     """The steady-state hypothesis at one moment of the run."""
 
@@ -175,4 +189,5 @@ class RunDocument:
     variables: Json = field(default_factory=dict)
     hypotheses: tuple[HypothesisEntry, ...] = ()
     steps: tuple[StepEntry, ...] = ()
+    gauges: tuple[GaugeEntry, ...] = ()
     certificates: tuple[CertificateEntry, ...] = ()  # of every agent on which something was injected

@@ -88,6 +88,15 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def gauge(value: float, unit: str) -> str:
+    """As `37.5 %` for a fraction, `512 MiB` for bytes, else number and unit."""
+    if unit == "B" and math.isfinite(value):
+        steps = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+        size, name = next(((size, name) for size, name in steps if abs(value) >= size), (1, "B"))
+        return f"{number(value / size)} {name}"
+    return number(value) if unit in ("", "1") else f"{number(value)} {unit}"
+
+
 def stamp(wall_ns: int) -> str:
     """As `2026-03-01 21:04:05 UTC`; a dash for 0."""
     return _utc(wall_ns).strftime("%Y-%m-%d %H:%M:%S UTC") if wall_ns > 0 else NONE

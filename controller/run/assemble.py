@@ -21,6 +21,7 @@ from controller.report.document import (
     RunDocument,
 )  # fmt: skip
 from controller.report.engine_journal import read_journal
+from controller.telemetry.gauge import gauge_entries
 from controller.telemetry.series import Series, percentile_ms
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ async def assemble(store: Store, run: RunRecord) -> RunDocument:
         variables=dict(run.variables),
         hypotheses=engine.hypotheses if engine else (),
         steps=engine.steps if engine else (),
+        gauges=gauge_entries(await store.gauges(run.id), offsets),
         certificates=_certificates(injections.values(), certificates, offsets),
     )  # fmt: skip
 

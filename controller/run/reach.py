@@ -45,6 +45,10 @@ class Reach:
         offset_ns = member.wall_offset_ns if translation is None else own_ns + translation.offset_ns
         await self.store.put(run_id, "clocks", agent_id, {"wall_offset_ns": offset_ns})
 
+    def runs_of(self, agent_id: str) -> list[str]:
+        """Runs under way that use the agent."""
+        return [run.id for run in self.active.values() if agent_id in run.touched]
+
     def is_stranded(self, reservation: Reservation) -> bool:
         """Whether the agent could not revert what was reserved so far."""
         return any(

@@ -60,6 +60,18 @@ class ChunkRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class GaugeRecord:
+    """Samples of one gauge of a node while a run used it."""
+
+    run_id: str
+    agent_id: str
+    series: str
+    unit: str
+    count: int
+    columns: bytes  # at_ns (int64), then value (float64), little-endian
+
+
+@dataclass(frozen=True, slots=True)
 class AgentRecord:
     id: str
     version: str
@@ -145,11 +157,17 @@ class Store(Protocol):
     async def acknowledged(self, agent_id: str, spool_id: str) -> int:
         """Last sequence of this spool that was ingested; 0 if none."""
 
-    async def ingest(self, agent_id: str, spool_id: str, sequence: int, chunks: Sequence[ChunkRecord]) -> bool:
-        """Stores *chunks* and the sequence in one transaction; False, and nothing stored, if it was ingested before."""
+    async def ingest(
+        self, agent_id: str, spool_id: str, sequence: int, chunks: Sequence[ChunkRecord],
+        gauges: Sequence[GaugeRecord] = (),
+    ) -> bool:  # fmt: skip
+        """Stores telemetry and sequence in one transaction; False, and nothing stored, if it was ingested before."""
 
     async def chunks(self, run_id: str) -> list[ChunkRecord]:
         """By agent, probe and first index."""
+
+    async def gauges(self, run_id: str) -> list[GaugeRecord]:
+        """By agent and series, in the order in which they came."""
 
     # Schedules.
     async def put_schedule(self, schedule: ScheduleRecord) -> None: ...

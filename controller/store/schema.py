@@ -90,6 +90,12 @@ chunks: Final = Table(
     Index(None, "run_id"), sqlite_autoincrement=True,
 )  # fmt: skip
 
+gauges: Final = Table(
+    "gauges", metadata, _number(), _text("run_id"), _text("agent_id"), _text("series"), _text("unit"),
+    _whole("count"), Column("columns", LargeBinary(), nullable=False),
+    Index(None, "run_id"), sqlite_autoincrement=True,
+)  # fmt: skip
+
 schedules: Final = Table(
     "schedules", metadata, _text("name", key=True), _text("cron"), _whole("at_wall_ns"), _text("source"),
     _document("experiment"), _document("variables"), _document("profile"), _text("actor"), _text("last_run_id"),

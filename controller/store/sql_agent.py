@@ -12,7 +12,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controller.store import schema
-from controller.store.base import AgentRecord, ChunkRecord
+from controller.store.base import AgentRecord, ChunkRecord, GaugeRecord
 from controller.store.table import Tables, record_of, values_of
 
 T = TypeVar("T")
@@ -45,7 +45,10 @@ class AgentTables(Tables):
 
         return await self._database.read(work)
 
-    async def ingest(self, agent_id: str, spool_id: str, sequence: int, chunks: Sequence[ChunkRecord]) -> bool:
+    async def ingest(
+        self, agent_id: str, spool_id: str, sequence: int, chunks: Sequence[ChunkRecord],
+        gauges: Sequence[GaugeRecord] = (),
+    ) -> bool:  # fmt: skip
         rows = await _off_loop(_packed, chunks)
         spools = schema.spools
         statement = self._upsert(spools).values(agent_id=agent_id, spool_id=spool_id, sequence=sequence)
@@ -61,6 +64,8 @@ class AgentTables(Tables):
                 return False
             if rows:
                 await connection.execute(insert(schema.chunks), rows)
+            if gauges:
+                await connection.execute(insert(schema.gauges), [values_of(gauge) for gauge in gauges])
             return True
 
         return await self._database.write(work)
@@ -78,6 +83,19 @@ class AgentTables(Tables):
             return [record_of(ChunkRecord, row) for row in await connection.execute(query)]
 
         return await _off_loop(_unpacked, await self._database.read(work))
+
+    async def gauges(self, run_id: str) -> list[GaugeRecord]:
+        columns = schema.gauges.c
+        query = (
+            select(schema.gauges)
+            .where(columns.run_id == run_id)
+            .order_by(columns.agent_id, columns.series, columns.number)
+        )
+
+        async def work(connection: AsyncConnection) -> list[GaugeRecord]:
+            return [record_of(GaugeRecord, row) for row in await connection.execute(query)]
+
+        return await self._database.read(work)
 
 
 async def _off_loop(work: Callable[[Sequence[ChunkRecord]], T], chunks: Sequence[ChunkRecord]) -> T:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from controller.store.base import ChunkRecord
+from controller.store.base import ChunkRecord, GaugeRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from controller.dispatch import Dispatch
     from controller.fleet import Member
@@ -26,19 +26,21 @@ _INT64: Final = 8
 
 
 class Ingest:
-    """See the module. *on_event* takes an agent's event: member, run id, kind, body."""
+    """See the module. *on_event* takes an agent's event: member, run id, kind, body. *runs_of*: runs that use it."""
 
     def __init__(
-        self, store: Store, dispatch: Dispatch, on_event: Callable[[Member, str, str, Json], Awaitable[None]]
-    ) -> None:
-        self._store, self._dispatch, self._on_event = store, dispatch, on_event
+        self, store: Store, dispatch: Dispatch, on_event: Callable[[Member, str, str, Json], Awaitable[None]],
+        runs_of: Callable[[str], Iterable[str]],
+    ) -> None:  # fmt: skip
+        self._store, self._dispatch, self._on_event, self._runs_of = store, dispatch, on_event, runs_of
         self._log = structlog.get_logger("controller.ingest")
         self.messages = self.duplicates = self.attempts = self.malformed = 0
 
     async def take(self, member: Member, message: pb.AgentMessage) -> int:
         """Stores *message* and returns the sequence up to which everything is stored."""
         chunks = self._chunks(member, message.telemetry) if message.HasField("telemetry") else []
-        if not await self._store.ingest(member.id, member.spool_id, message.sequence, chunks):
+        gauges = self._gauges(member, message.telemetry) if message.HasField("telemetry") else []
+        if not await self._store.ingest(member.id, member.spool_id, message.sequence, chunks, gauges):
             self.duplicates += 1
             return message.sequence
         self.messages += 1
@@ -61,6 +63,19 @@ class Ingest:
             columns = b"".join((*times, batch.outcome))
             chunks.append(ChunkRecord(batch.run_id, member.id, batch.probe, batch.first_index, batch.count, columns))
         return chunks
+
+    def _gauges(self, member: Member, telemetry: pb.Telemetry) -> list[GaugeRecord]:
+        """Gauges are kept for the runs that use the agent, and for none else: they would fill the store at rest."""
+        runs = sorted(self._runs_of(member.id)) if telemetry.gauges else []
+        records = []
+        for batch in telemetry.gauges if runs else ():
+            name, unit = member.series.get(batch.series, ("", ""))
+            if not name or not batch.count or not len(batch.at_ns) == len(batch.value) == batch.count * _INT64:
+                self.malformed += 1
+                continue
+            columns = batch.at_ns + batch.value
+            records += [GaugeRecord(run_id, member.id, name, unit, batch.count, columns) for run_id in runs]
+        return records
 
     def _body(self, member: Member, event: pb.Event) -> Json:
         try:

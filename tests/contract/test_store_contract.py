@@ -11,7 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.store.base import AgentRecord, ApprovalRecord, AuditRecord, ChunkRecord, RunRecord, ScheduleRecord
+from controller.store.base import (
+    AgentRecord,
+    ApprovalRecord,
+    AuditRecord,
+    ChunkRecord,
+    GaugeRecord,
+    RunRecord,
+    ScheduleRecord,
+)
 from controller.store.sql import SqlStore, sqlite_url
 from protos.error import RefusedError, TransientError
 
@@ -202,6 +210,16 @@ async def test_a_token_is_taken_once_by_whom_it_is_for_and_in_time(store):
     assert [await store.use_token("own", "node-2", 1), await store.use_token("own", "node-1", 100)] == [False, False]
     assert await store.use_token("own", "node-1", 99)
     assert not await store.use_token("unknown", "node-1", 1)
+
+
+async def test_gauges_are_kept_by_run_and_taken_in_once(store):
+    gauges = [
+        GaugeRecord(run, "node-1", name, "B", 1, b"\x00" * 16) for run in ("run-1", "run-2") for name in ("b", "a")
+    ]
+    assert await store.ingest("node-1", "spool", 1, [], gauges)
+    assert not await store.ingest("node-1", "spool", 1, [], gauges)
+    assert await store.gauges("run-1") == [gauges[1], gauges[0]]
+    assert await store.gauges("run-3") == []
 
 
 async def test_an_approval_serves_one_run_of_somebody_else_in_time(store):

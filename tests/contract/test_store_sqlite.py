@@ -96,7 +96,7 @@ async def test_migrations_yield_the_schema(store, tmp_path):
         assert compare_metadata(context, schema.metadata) == []
         found = {row[0] for row in connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE type = 'table'")}
     engine.dispose()
-    assert sum("AUTOINCREMENT" in sql for sql in found) == 5  # numbers are never used twice
+    assert sum("AUTOINCREMENT" in sql for sql in found) == 6  # numbers are never used twice
 
 
 async def test_a_store_of_the_first_version_is_brought_up_to_date(make, tmp_path):

@@ -124,6 +124,7 @@ class ScriptedAgent:
                 spool_id=self.spool,
                 labels=self.labels,
                 capabilities=rows,
+                series=[pb.SeriesInfo(id=3, name="node_load1", unit="1")],
                 monotonic_ns=time.monotonic_ns(),
                 wall_ns=time.time_ns(),
             )

@@ -12,6 +12,7 @@ import pytest
 
 from protos import blackstart_agent_pb2 as pb
 from protos import blackstart_operator_pb2 as op
+from protos.column import pack_float64, pack_int64
 from protos.error import RefusedError, from_rpc
 from tests.integration.controller_rig import (
     INJECT,
@@ -255,6 +256,33 @@ async def admitted(operator, run_id):
     except grpc.aio.AioRpcError:
         return False
     return True
+
+
+async def test_gauges_are_kept_while_a_run_uses_the_agent(rig):
+    async with rig.operator() as operator, ScriptedAgent(rig).connected() as agent:
+
+        async def sense(value):
+            batch = {
+                "series": 3,
+                "count": 1,
+                "at_ns": pack_int64([time.monotonic_ns()]),
+                "value": pack_float64([value]),
+            }
+            await agent.spooled(telemetry=pb.Telemetry(gauges=[pb.GaugeBatch(**batch)]))
+            sent = agent.sequence
+            await until(lambda: agent.acknowledged >= sent)
+
+        await sense(9.0)  # at rest: taken in, and not kept
+        run_id, _ = await begun(operator)
+        await sense(1.0)
+        await sense(2.0)
+        await close(operator, run_id)
+        await sense(9.0)
+        _, document = await detail(operator, run_id)
+        (gauge,) = document["gauges"]
+        assert (gauge["name"], gauge["unit"], gauge["agent_id"]) == ("node_load1", "1", "a1")
+        assert (gauge["samples"], gauge["least"], gauge["mean"], gauge["most"]) == (2, 1.0, 1.5, 2.0)
+        assert abs(gauge["timeline"][0][0] - time.time_ns()) < 60e9
 
 
 async def test_a_wrong_spec_starts_nothing(rig):

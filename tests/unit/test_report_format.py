@@ -79,3 +79,14 @@ def test_printed_bounds_hold_the_exact_ones(lo: float, width: float):
 )
 def test_words(made: str, expected: str):
     assert made == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.5, "1", "0.5"), (3 * 2**30, "B", "3 GiB"), (1.5 * 2**20, "B", "1.5 MiB"), (10.0, "B", "10 B"),
+        (float("nan"), "B", "— B"), (7.0, "W", "7 W"),
+    ],
+)  # fmt: skip
+def test_gauges_have_the_units_that_people_read(value, unit, shown):
+    assert fmt.gauge(value, unit) == shown
