@@ -155,11 +155,17 @@ class Node:
                 [*command, "--state", str(self.state), "--policy", str(self.policy)],
                 stderr=log, env=cases.environment(),
             )  # fmt: skip
-        self.targets = [subprocess.Popen([sys.executable, "-c", f"{_BUSY}# target-{at}"]) for at in range(4)]
+        self.targets: list[subprocess.Popen[bytes]] = []
+        for at in range(4):
+            self.start_target(at)
 
     @property
     def target(self) -> int:
         return self.targets[0].pid
+
+    def start_target(self, at: int) -> None:
+        """A process that is always busy, and named `target-AT`; in the place of one that was ended."""
+        self.targets[at : at + 1] = [subprocess.Popen([sys.executable, "-c", f"{_BUSY}# target-{at}"])]
 
     def child(self, module: str) -> int:
         """The pid of the agent's child that runs *module*."""
