@@ -82,7 +82,7 @@ class Effects:
         if follow and _bare_pid(spec):
             raise SpecError(Problem("spec.pid", "a pid does not come back", "to follow, name a pid_file or a pattern"))
         effects = self.plan(kind, spec, duration_s)
-        self._refuse_conflicts(effects)
+        self.refuse_conflicts(effects)
         asked = Asked(run_id, injection, kind, spec, duration_s, on_lost, follow, targets_max=len(effects))
         asked.deadline_ns = time.monotonic_ns() + int(duration_s * 1e9)
         return await self.put_in_force(asked, effects)
@@ -101,7 +101,8 @@ class Effects:
         await asyncio.gather(*(self._observe(active) for active in fresh))
         return [self.document(active) for active in fresh]
 
-    def _refuse_conflicts(self, effects: list[Effect]) -> None:
+    def refuse_conflicts(self, effects: list[Effect]) -> None:
+        """RefusedError for a resource that is held already, and for more effects at once than the policy allows."""
         held = {
             active.effect.resource: active.effect
             for active in self._active.values()

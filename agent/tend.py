@@ -102,6 +102,7 @@ class Tender:
             fresh = [effect for effect in planned if effect.resource not in held][: self._room(asked)]
             if not fresh or self._effects.stopped:
                 return
+            self._effects.refuse_conflicts(fresh)
             lost = [active.effect.id for active in self._effects.of() if active.asked is asked and active.note]
             for effect, before in zip(fresh, reversed(lost), strict=False):
                 effect.follows = before

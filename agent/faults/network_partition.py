@@ -13,10 +13,8 @@ from typing import ClassVar
 import msgspec
 
 from agent.faults import reach, scope, table
-from agent.faults.base import Effect, Injected, Page, Receipt, Undo
-from agent.faults.held import HeldFault
-from agent.system import nft
-from agent.system.privilege import CAP_NET_ADMIN, has_capability
+from agent.faults.base import Effect, Injected, Page, Receipt
+from agent.faults.packet import PacketFault
 
 _ANSWER_TIMEOUT_S = 0.3
 _ASKED_MAX = 3  # peers that the receipt asks: the table is one transaction, so one cut peer stands for all
@@ -26,12 +24,11 @@ class PartitionSpec(scope.Scope, forbid_unknown_fields=True, kw_only=True):
     """All of it is scope."""
 
 
-class NetworkPartition(HeldFault):
+class NetworkPartition(PacketFault):
     """Confirmed by a drop counter that moves *and* a peer that no longer answers a process that knows of no rules."""
 
     kind: ClassVar[str] = "network.partition"
     spec: ClassVar[type[msgspec.Struct]] = PartitionSpec
-    undo: ClassVar[Undo] = Undo.KERNEL
     grip: ClassVar[str] = "partition"
     page: ClassVar[Page] = Page(
         does="Packets between this node and its peers are dropped: a cut, both ways or one way.",
@@ -50,22 +47,9 @@ class NetworkPartition(HeldFault):
         super().__init__()
         self._before: dict[str, dict[str, str]] = {}
 
-    def missing(self) -> str:
-        lacks = [] if has_capability(CAP_NET_ADMIN) else ["root (CAP_NET_ADMIN)"]
-        return ", ".join([*lacks, *filter(None, [nft.missing()])])
-
     def plan(self, spec: PartitionSpec) -> list[Effect]:
         facts = scope.resolve(spec)
-        effect = Effect(
-            fault=self.kind,
-            resource=f"network:{facts['inode']}",
-            description=f"drop of {scope.words(facts)}",
-            undo=self.undo,
-            touches=scope.touched(facts),
-            facts=facts,
-        )
-        facts["table"] = table.name_of(effect)
-        return [effect]
+        return [self.effect(facts, f"drop of {scope.words(facts)}")]
 
     async def inject(self, effect: Effect) -> Injected:
         self._before[effect.id] = await self._ask(effect)
@@ -90,9 +74,3 @@ class NetworkPartition(HeldFault):
         hosts = [str(next(iter(network.hosts()), network.network_address)) for network in networks]
         port = facts["ports"][0] if facts["ports"] else 0
         return await reach.look(facts["network"], hosts, port, facts["protocol"], _ANSWER_TIMEOUT_S)
-
-    def _left(self, effect: Effect) -> list[str]:
-        return [f"nftables table inet {table.name_of(effect)} still stands"] if table.listing(effect) else []
-
-    def remedy(self, effect: Effect) -> str:
-        return super().remedy(effect) or f"nft delete table inet {table.name_of(effect)}"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
-from pathlib import Path
 from typing import Any, Final
 
 from agent.faults import scope
 from agent.faults.base import Effect
 from protos.error import FaultError
 
-_FOLDERS: Final = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin")
+_FOLDERS: Final = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
+
+
+def missing() -> str:
+    """Which program is missing for looking at tables; empty when none is."""
+    lacks = [name for name in ("nft", "nsenter") if not _program(name)]
+    return f"{' and '.join(lacks)} (install nftables and util-linux)" if lacks else ""
 
 
 def name_of(effect: Effect) -> str:
@@ -27,10 +33,11 @@ def listing(effect: Effect, family: str = "inet") -> list[dict[str, Any]]:
     network = effect.facts["network"]
     if not scope.there(effect.facts):
         return []
-    if not any(Path(folder, "nft").exists() for folder in _FOLDERS):
-        raise FaultError("the nft program is gone: whether the table stands cannot be told")
-    inside = ["nsenter", f"--net={network}"] if network else []
-    command = [*inside, "nft", "--json", "list", "table", family, name_of(effect)]
+    nft, nsenter = _program("nft"), _program("nsenter")
+    if not nft or (network and not nsenter):
+        raise FaultError(f"{missing()}: gone; whether the table stands cannot be told")
+    inside = [nsenter, f"--net={network}"] if network else []
+    command = [*inside, nft, "--json", "list", "table", family, name_of(effect)]
     try:
         listed = subprocess.run(command, capture_output=True, check=False, timeout=5)
     except subprocess.TimeoutExpired as error:
@@ -44,11 +51,17 @@ def listing(effect: Effect, family: str = "inet") -> list[dict[str, Any]]:
     raise FaultError(f"nft cannot tell whether the table stands: {complaint or f'exit code {listed.returncode}'}")
 
 
-def dropped(rows: list[dict[str, Any]]) -> int:
-    """Packets that the table's counters have seen."""
+def _program(name: str) -> str:
+    """Where a program is, also for an agent whose PATH has no sbin."""
+    return shutil.which(name) or shutil.which(name, path=_FOLDERS) or ""
+
+
+def dropped(rows: list[dict[str, Any]], chains: tuple[str, ...] = ()) -> int:
+    """Packets that the counters of the table's rules have seen; of *chains*, if some are named."""
     return sum(
         expression["counter"]["packets"]
         for row in rows
+        if not chains or row.get("rule", {}).get("chain") in chains
         for expression in row.get("rule", {}).get("expr", [])
         if "counter" in expression
     )

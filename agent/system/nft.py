@@ -9,7 +9,7 @@ Source: nft(8), "TABLES"; libnftables(3).
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import functools
 from typing import Final
 
 _NAMES: Final = ("libnftables.so.1", "libnftables.so")
@@ -21,6 +21,19 @@ def missing() -> str:
         _load()
     except OSError:
         return "libnftables (install nftables)"
+    return ""
+
+
+@functools.cache
+def lacks(commands: str) -> str:
+    """What the kernel, or the library, says against *commands*; empty when it would carry them out. Changes nothing.
+
+    A dry run: the kernel checks the whole transaction, modules and all, and then drops it.
+    """
+    try:
+        Tables(dry=True).run(commands)
+    except OSError as error:
+        return str(error).splitlines()[0]
     return ""
 
 
@@ -38,7 +51,7 @@ def _load() -> ctypes.CDLL:
 class Tables:
     """One netlink socket, in the network namespace that the thread is in when it is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dry: bool = False) -> None:
         self._library = _load()
         self._library.nft_ctx_new.restype = ctypes.c_void_p
         self._library.nft_ctx_new.argtypes = [ctypes.c_uint32]
@@ -48,7 +61,10 @@ class Tables:
             function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_char_p
         for name in ("nft_ctx_buffer_error", "nft_ctx_buffer_output"):
             getattr(self._library, name).argtypes = [ctypes.c_void_p]
+        self._library.nft_ctx_set_dry_run.argtypes = [ctypes.c_void_p, ctypes.c_bool]
+        self._library.nft_ctx_free.argtypes = [ctypes.c_void_p]
         self._context = self._library.nft_ctx_new(0)
+        self._library.nft_ctx_set_dry_run(self._context, dry)
         self._library.nft_ctx_buffer_error(self._context)
         self._library.nft_ctx_buffer_output(self._context)
 
@@ -60,3 +76,12 @@ class Tables:
             error = self._library.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
             raise OSError(f"nftables: {error.strip()}")
         return str(output.decode(errors="replace"))
+
+    def close(self) -> None:
+        """Closes the socket: the kernel removes the tables that it owns."""
+        if self._context:
+            self._library.nft_ctx_free(self._context)
+            self._context = None
+
+    def __del__(self) -> None:
+        self.close()

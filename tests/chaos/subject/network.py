@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 from tests.chaos.case import Case, end, line, subject
 
@@ -49,3 +50,21 @@ def partition() -> Iterator[Case]:
             lambda: {"rules": rules(process)}, in_force=lambda: "blackstart" in rules(process),
             vanish=lambda: (process.kill(), process.wait(), None)[-1],
         )  # fmt: skip
+
+
+def _on_rules(kind: str, **spec: Any) -> Iterator[Case]:
+    with namespace() as process:
+        yield Case(
+            kind, {"network_of": {"pid": process.pid}, **spec}, lambda: {"rules": rules(process)},
+            in_force=lambda: "blackstart" in rules(process), vanish=lambda: (process.kill(), process.wait(), None)[-1],
+        )  # fmt: skip
+
+
+@subject("network.loss", missing=missing)
+def loss() -> Iterator[Case]:
+    yield from _on_rules("network.loss", peers=["127.0.0.7"], direction="in", loss_fraction=0.3)
+
+
+@subject("network.port_block", missing=missing, variants={"reject": {"action": "reject"}})
+def port_block() -> Iterator[Case]:
+    yield from _on_rules("network.port_block", ports=[8080])
