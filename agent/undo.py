@@ -28,7 +28,7 @@ def record(journal: Journal, step: Step, effect: Effect, by: str, note: str = ""
 
 
 async def revert(fault: Fault[Any], effect: Effect) -> list[str]:
-    """Reverts with retries; what is left, in words. A reboot has ended effects of another boot, save those that last."""
+    """Reverts with retries; what is left, in words. A reboot has ended effects of another boot, if they end with it."""
     if effect.undo is Undo.SELF_HEALING or (effect.boot_id != proc.boot_id() and not effect.survives_reboot):
         return []
     pause_s, left = _PAUSE_S, ["not tried"]
