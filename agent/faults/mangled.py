@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import ipaddress
 import json
 import signal
 import time
@@ -17,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from msgspec import Meta
 
-from agent.faults import gauge, scope, table
+from agent.faults import claim, gauge, scope, table
 from agent.faults.base import Effect, Injected, Receipt, Undo
 from agent.faults.gauge import Asked, Reading
 from agent.faults.held import HeldFault, holder_of
@@ -31,7 +30,8 @@ _SAMPLE_MIN, _SAMPLE_MAX = 20, 600
 
 LIMITS: Final = (  # of every page
     "The queue takes big (GSO) packets as one. Without peers all but loopback is meant. A qdisc acts on all that "
-    "leaves by a device, wants direction out and no peers, and is refused where somebody has set the device's root."
+    "leaves by a device and spares no port; it wants direction out and no peers, and is refused where somebody has set "
+    "the device's root."
 )
 Fraction = Annotated[float, Meta(ge=0.0001, le=1)]
 
@@ -247,19 +247,10 @@ _found: Final[set[str]] = set()
 
 
 def _meet(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two scopes have packets in common, directions and protocols apart."""
-    if one["inode"] != other["inode"] or (one["mechanism"] == "queue") != (other["mechanism"] == "queue"):
-        return False
-    if one["mechanism"] != "queue":
-        return bool(one["device"] == other["device"])
-    if one["ports"] and other["ports"] and not set(one["ports"]) & set(other["ports"]):
-        return False
-    networks = [ipaddress.ip_network(peer) for peer in other["peers"]]
-    return any(
-        mine.version == peer.version and mine.overlaps(peer)
-        for mine in map(ipaddress.ip_network, one["peers"])
-        for peer in networks
-    )
+    """Whether two effects of a kind have packets in common."""
+    if "device" in one or "device" in other:
+        return (one["inode"], one.get("device")) == (other["inode"], other.get("device"))
+    return claim.overlap(one, other)
 
 
 def percent(fraction: float) -> str:
