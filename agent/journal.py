@@ -56,6 +56,7 @@ class Journal:
         line = self._line(record)
         try:
             with self._lock():
+                self._path.stat()  # what is written to a file that was removed would be seen by nobody
                 self._follow()
                 end = os.lseek(self._file, 0, os.SEEK_END)
                 if end and os.pread(self._file, 1, end - 1) != b"\n":
@@ -105,7 +106,9 @@ class Journal:
             fresh = self._path.with_suffix(".new")
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
-                os.write(descriptor, b"".join(lines))
+                content = b"".join(lines)
+                if os.write(descriptor, content) != len(content):
+                    raise OSError(28, os.strerror(28))  # the disk is full: the old file stays, with all that it holds
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -117,11 +120,16 @@ class Journal:
             self._follow()
 
     def _follow(self) -> None:
-        """Goes over to the file that stands in the journal's place now."""
-        there, ours = self._path.stat(), os.fstat(self._file)
-        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
-            os.close(self._file)
-            self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        """Goes over to the file that stands in the journal's place now; stays with its own when somebody removed it."""
+        try:
+            there, ours = self._path.stat(), os.fstat(self._file)
+            if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+                return
+            fresh = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        os.close(self._file)
+        self._file = fresh
 
     def _line(self, record: Record) -> bytes:
         body = self._encode(record)
@@ -145,12 +153,12 @@ def _whole(descriptor: int) -> bytes:
 
 
 def _decode(line: bytes) -> Record | None:
-    checksum, _, body = line.partition(b" ")
+    checksum, body = line[:9], line[9:]
+    if checksum != b"%08x " % zlib.crc32(body):
+        return None
     try:
-        if int(checksum, 16) != zlib.crc32(body):
-            return None
         return msgspec.json.decode(body, type=Record)
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, RecursionError):
         return None
 
 

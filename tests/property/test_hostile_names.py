@@ -171,6 +171,7 @@ def test_any_text_is_a_policy_or_an_error_in_words(text: str) -> None:
     if rules is None:
         return
     assert 0 < rules.longest_s <= policy.LONGEST_S_MAX
+    rules.faults = ["*"]
     for duration_s in (float("nan"), float("inf"), -1.0):
         with pytest.raises(RefusedError):
             rules.check(effect(), duration_s, [])
