@@ -7,7 +7,7 @@ worker gets its own. `BLACKSTART_NO_NETNS=1` turns this off, and the tests that 
 
 from __future__ import annotations
 
-import protos.channel  # noqa: F401, I001  isort: skip - before any test module imports grpc
+import protos.channel  # noqa: F401  isort: skip - before any test module imports grpc
 
 import os
 import shutil
