@@ -20,6 +20,7 @@ from protos.error import (
     BlackstartError,
     FaultError,
     ProbeError,
+    Problem,
     RefusedError,
     SpecError,
     StrandedError,
@@ -156,7 +157,7 @@ def _body(agent_id: str, kind: str, result: pb.Result) -> Json:
     if result.status == pb.STATUS_REFUSED:
         raise RefusedError(message)
     if result.status == pb.STATUS_INVALID:
-        raise SpecError(message)
+        raise SpecError(Problem(agent_id, result.message or "the arguments are wrong"))
     if result.status == pb.STATUS_STRANDED:
         raise StrandedError(message)
     if result.status == pb.STATUS_EXPIRED:

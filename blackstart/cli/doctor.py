@@ -13,6 +13,7 @@ from protos.error import BlackstartError, Exit, SpecError
 if TYPE_CHECKING:
     from blackstart.client import Client
     from blackstart.settings import Settings
+    from protos import blackstart_operator_pb2 as pb
 
 EXPIRES_SOON_DAYS = 14
 
@@ -96,8 +97,22 @@ def _fleet(client: "Client") -> list[Finding]:
     for agent in agents:
         if left := left_at(agent):
             findings.append(Finding("stranded", "bad", "; ".join(left), Exit.STRANDED))
-    for fault in client.faults():
-        says = f"{fault.agents_available} of {fault.agents_total} agents"
-        missing = f"; elsewhere: {'; '.join(fault.missing)}" if fault.missing else ""
-        findings.append(Finding(fault.kind, "ok" if fault.agents_available else "look", says + missing))
+    return findings + _kinds(client.faults())
+
+
+def _kinds(faults: "list[pb.FaultKind]") -> list[Finding]:
+    """Kinds that every agent can inject, in one line; the others by the reason that stops them."""
+    whole = [fault.kind for fault in faults if fault.agents_available == fault.agents_total]
+    stopped: dict[tuple[str, ...], list[str]] = {}
+    for fault in faults:
+        if fault.missing:
+            stopped.setdefault(tuple(fault.missing), []).append(fault.kind)
+    findings = [Finding("faults", "ok" if whole else "look", f"on every agent: {', '.join(whole) or 'none'}")]
+    for missing, kinds in stopped.items():
+        by_reason: dict[str, list[str]] = {}
+        for line in missing:
+            agent, _, reason = line.partition(": ")
+            by_reason.setdefault(reason, []).append(agent)
+        why = "; ".join(f"{', '.join(agents)}: {reason}" for reason, agents in by_reason.items())
+        findings.append(Finding("faults", "look", f"{', '.join(kinds)}: not on {why}"))
     return findings

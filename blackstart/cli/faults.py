@@ -29,10 +29,11 @@ def list_faults(context: typer.Context, json: Json = False) -> None:
     if json:
         print_json(rows)
         return
-    columns = ("fault", "undone by", "does", *(("agents", "missing elsewhere") if fleet else ()))
+    columns = ("fault", "undone by", *(("agents",) if fleet else ()), "does")
     cells = [
-        (row["kind"], row["undo"], row["does"])
-        + ((f"{row['agents_available']} of {row['agents_total']}", "; ".join(row["missing"])) if fleet else ())
+        (row["kind"], row["undo"])
+        + ((f"{row['agents_available']} of {row['agents_total']}",) if fleet else ())
+        + (row["does"],)
         for row in rows
     ]
     print_table(columns, cells, "the catalogue is empty")

@@ -1,6 +1,6 @@
 """`blackstart agents`, `stop`, `audit`: the fleet and its emergency stop."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,8 @@ from protos.error import Exit, Problem, SpecError
 
 if TYPE_CHECKING:
     from protos import blackstart_operator_pb2 as pb
+
+_RARE = frozenset({"stranded", "spooled", "dropped"})
 
 agents = typer.Typer(no_args_is_help=True, help="Agents: list, show.")
 
@@ -22,36 +24,24 @@ def list_agents(context: typer.Context, json: Json = False) -> None:
     if json:
         print_json([document(agent) for agent in found])
         return
+    columns: dict[str, list[Any]] = {
+        "agent": [agent.id for agent in found],
+        "connected": ["yes" if agent.connected else "no" for agent in found],
+        "labels": [_labels(agent.labels) for agent in found],
+        "seen": [age(agent.seen_wall_ns) for agent in found],
+        "clock offset": [f"{agent.offset_s * 1e3:+.2f} ± {agent.offset_error_s * 1e3:.2f} ms" for agent in found],
+        "in force": [agent.effects for agent in found],
+        "stranded": [len(left_at(agent)) for agent in found],
+        "spooled": [agent.spooled for agent in found],
+        "dropped": [agent.dropped for agent in found],
+        "version": [agent.version for agent in found],
+    }
+    # What is 0 everywhere, as it should be, takes no room from the rest.
+    shown = {name: cells for name, cells in columns.items() if name not in _RARE or any(cells)}
     print_table(
-        (
-            "agent",
-            "connected",
-            "labels",
-            "seen",
-            "clock offset",
-            "in force",
-            "stranded",
-            "spooled",
-            "dropped",
-            "version",
-        ),
-        [
-            (
-                agent.id,
-                "yes" if agent.connected else "no",
-                _labels(agent.labels),
-                age(agent.seen_wall_ns),
-                f"{agent.offset_s * 1e3:+.2f} ± {agent.offset_error_s * 1e3:.2f} ms",
-                agent.effects,
-                len(left_at(agent)) or "-",
-                agent.spooled,
-                agent.dropped,
-                agent.version,
-            )
-            for agent in found
-        ],
+        tuple(shown), zip(*shown.values(), strict=True),
         "no agents have joined: `blackstart certs join-token` lets one in",
-    )
+    )  # fmt: skip
     for line in (line for agent in found for line in left_at(agent)):
         print(line)
 

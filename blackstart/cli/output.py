@@ -21,6 +21,10 @@ STYLES = {
 }  # fmt: skip
 
 
+_NAME_MAX = 40  # of a first column, which holds what other commands take
+_WORD_MAX = 14
+
+
 def console(*, error: bool = False) -> "Console":
     """stdout, or stderr; colours only on a terminal."""
     from rich.console import Console
@@ -40,9 +44,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(str(cell), STYLES.get(str(cell), "")) for cell in row))
+    texts = [[str(cell) for cell in row] for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for index, name in enumerate(columns):
+        cells = [row[index] for row in texts]
+        words = cells if index == 0 else [word for cell in cells for word in cell.split()]
+        # Names can be copied whole, and no word is cut: what is short of room wraps.
+        least = min(_NAME_MAX if index == 0 else _WORD_MAX, max(map(len, [*words, *name.split()]), default=1))
+        table.add_column(name, min_width=least, overflow="fold")
+    for row in texts:
+        table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
     if table.row_count:
         out = console()
         out.print(table, width=None if out.is_terminal else 200, crop=False)

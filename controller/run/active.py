@@ -101,6 +101,11 @@ class ActiveRun:
     def id(self) -> str:
         return self.record.id
 
+    @property
+    def nothing_injected(self) -> bool:
+        """Whether no agent has told of any effect of this run."""
+        return not any(injection.effects for injection in self.injections.values())
+
     def heard(self) -> None:
         """The driver gave a sign of life."""
         self.heard_ns = time.monotonic_ns()

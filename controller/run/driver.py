@@ -16,7 +16,7 @@ from controller.admission import Reservation
 from controller.run import measure, recovering
 from controller.run.active import ActiveRun, Injection, ProbeUse, check_injection, lasting
 from controller.selector import parse, select
-from protos.error import BlackstartError, ProbeError, RefusedError, SpecError, StrandedError
+from protos.error import BlackstartError, ProbeError, Problem, RefusedError, SpecError, StrandedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -181,7 +181,8 @@ class Driver:
         first = next(iter(failed.values()))
         text = f"{injection.name} failed on {', '.join(failed)} and is reverted everywhere: {first}"
         await self._tell("fault.failed", text)
-        raise SpecError(text) if isinstance(first, SpecError) else type(first)(text)
+        why = text.removeprefix(f"{injection.name} ")
+        raise SpecError(Problem(injection.name, why)) if isinstance(first, SpecError) else type(first)(text)
 
     def _pick(self, family: str, kind: str, targets: Json) -> list[str]:
         return select(parse(targets), self._reach.fleet.candidates(family, kind), seed=self._run.seed, kind=kind)

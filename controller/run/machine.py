@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from controller import approval
+from controller.report.format import plural
 from controller.run.active import ActiveRun
 from controller.run.closing import conclude, end_on_agents
 from controller.run.driver import INJECT_S, Driver
@@ -155,7 +156,7 @@ class Machine:
         try:
             return await asyncio.shield(task)
         except (SpecError, RefusedError) as error:
-            if function in DECISIVE and not run.injections:
+            if function in DECISIVE and run.nothing_injected:
                 run.refusal = run.refusal or str(error)
             raise
         except asyncio.CancelledError:
@@ -182,7 +183,7 @@ class Machine:
             await self._reach.reserve_again(record.id)
             await self._reach.chronicle.add(
                 record.id, "controller.restarted",
-                f"The controller restarted; the run is closed and {len(run.touched)} agents are told to revert",
+                f"The controller restarted; the run is closed and {plural(len(run.touched), 'agent')} told to revert",
             )  # fmt: skip
             self._active[record.id] = run
             run.end("lost", LOST_REASON, record.journal or None)
@@ -276,7 +277,7 @@ class Machine:
                     task.cancel()
             await asyncio.wait(list(run.invoking), timeout=INJECT_S)
             silent = await end_on_agents(self._reach, run.record, run.touched, 0.0)
-        if run.refusal and not run.injections and run.outcome != "lost":
+        if run.refusal and run.nothing_injected and run.outcome != "lost":
             run.outcome, run.reason = "refused", f"nothing was injected: {run.refusal}"
         reason = run.reason + (f"; not answered by {', '.join(silent)}" if silent else "")
         run.record = await conclude(
@@ -290,5 +291,5 @@ class Machine:
         run.closing = True
         if run.record.state != "closing":
             run.record = await self._reach.store.update_run(run.id, state="closing")
-            text = f"Closing ({run.reason}): {len(run.touched)} agents end what the run began"
+            text = f"Closing ({run.reason}): what the run began is ended on {plural(len(run.touched), 'agent')}"
             await self._reach.chronicle.add(run.id, "run.closing", text)
