@@ -77,10 +77,8 @@ class NetworkBandwidth(MangledFault):
     def _judge(self, facts: dict[str, Any], before: Reading, after: Reading) -> tuple[bool, str]:
         if not gauge.by_echo(facts):
             return False, "only ICMP echo shows a rate, and the effect is on other packets"
-        skip, asked = (
-            int(2 * facts["burst_kb"] * 1e3),
-            facts["rate_mbit"],
-        )  # asked at twice the rate, a burst lasts twice
+        asked = facts["rate_mbit"]
+        skip = int(2 * facts["burst_kb"] * 1e3)  # at twice the rate, twice as much passes until the bucket is empty
         was, now = before.rate_mbit(_SIZE, skip), after.rate_mbit(_SIZE, skip)
         text = f"echo requests answered at {now:.2f} Mbit/s, {was:.2f} Mbit/s before, {asked:g} Mbit/s asked"
         if math.isnan(now) or math.isnan(was):
