@@ -47,8 +47,8 @@ class NetworkDelay(MangledFault):
         "packets pass. Its packets in flight go on at once when it is ended, and are lost when it is killed. "
         "Netem: its holder outlives the agent and deletes it; the guardian stands behind it.",
         limits="With direction both, a round trip grows by twice the delay. On the way out, this node's own TCP goes "
-        "through the process packet by packet, some hundred Mbit/s, and rules of the output hook see it twice, the second "
-        "time with mark 0xb1ad0000/0xffff0000. UDP that waits counts against its sender's socket buffer. The kernel "
+        "through the process packet by packet, some hundred Mbit/s, and rules of the output hook see it twice, the "
+        "second time with mark 0xb1ad0000/0xffff0000. UDP that waits counts against its sender's socket buffer. The kernel "
         f"drops what waits when anybody removes a netfilter chain in the namespace. {LIMITS}",
         example={"peers": ["10.0.0.12"], "delay_ms": 80, "jitter_ms": 10},
         source="linux/netfilter/nfnetlink_queue.h; tc-netem(8)",
