@@ -13,7 +13,7 @@ import pytest
 from protos import blackstart_agent_pb2 as pb
 from protos import blackstart_operator_pb2 as op
 from protos.column import pack_float64, pack_int64
-from protos.error import RefusedError, from_rpc
+from protos.error import from_rpc
 from tests.integration.controller_rig import (
     INJECT,
     RECOVERY,
@@ -220,42 +220,6 @@ async def test_what_an_agents_audit_finds_is_in_audit_and_metrics_and_at_the_age
         assert reverted.outcome == "found left behind: file x; reverted now"
         await tell(agent, "residue.found", {"ours": [], "effect": "e1", "still": []})
         assert not (await agent_of(operator)).residue
-
-
-async def test_a_silent_agent_stays_reserved_after_the_run_until_its_deadline(tmp_path):
-    zone = json.dumps({"zone": {"targets_max": 1}})
-    budget = {"BLACKSTART_CONTROLLER_BUDGET__DOMAINS": zone, "BLACKSTART_CONTROLLER_BUDGET__TARGETS_FRACTION": "1"}
-    with ControllerProcess(tmp_path / "state", **budget) as rig:
-        first = ScriptedAgent(rig, labels={"role": "web", "zone": "z1"})
-        second = ScriptedAgent(rig, name="a2", labels={"role": "other", "zone": "z1"})
-        third = ScriptedAgent(rig, name="a3", labels={"role": "third", "zone": "z2"})
-        async with rig.operator() as operator, second.connected(), third.connected():
-            async with first.connected():
-                run_id, _ = await begun(operator)
-            await close(operator, run_id)  # a1 is away and was not told
-            run = await operator.OpenRun(submission(experiment(method=[])))
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await inject_on(operator, run.id, "other")
-            error = from_rpc(caught.value)
-            assert isinstance(error, RefusedError)
-            assert "2 agents of zone=z1 would be under fault (1 are, over all runs); budget is 1" in str(error)
-            await inject_on(operator, run.id, "third")
-            async with first.connected():  # it is told to end, and answers
-                await until(lambda: first.kinds()[-1] == "run.end")
-                await until(lambda: admitted(operator, run.id))
-
-
-async def inject_on(operator, run_id, role):
-    targets = {"labels": {"role": role}, "pick": "one"}
-    return await invoke(operator, run_id, "inject", fault="test.fault", targets=targets, duration_s=60, name=role)
-
-
-async def admitted(operator, run_id):
-    try:
-        await inject_on(operator, run_id, "other")
-    except grpc.aio.AioRpcError:
-        return False
-    return True
 
 
 async def test_gauges_are_kept_while_a_run_uses_the_agent(rig):

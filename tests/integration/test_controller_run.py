@@ -177,6 +177,15 @@ async def test_a_run_of_which_nothing_could_be_injected_was_refused(rig):
         assert "ActivityFailed" not in failed
 
 
+async def test_an_agent_that_finds_the_spec_wrong_makes_it_bad_input(rig):
+    agent = ScriptedAgent(rig)
+    agent.override["fault.inject"] = lambda order, arguments: (pb.STATUS_INVALID, "spec.pid: a pid does not come back")
+    async with rig.operator() as operator, agent.connected():
+        run, _ = await ended(operator, (await operator.Submit(submission(experiment(INJECT)))).id)
+        assert run.outcome == "refused"
+        assert "boom: failed on a1 and is reverted everywhere: a1: spec.pid: a pid does not come back" in run.reason
+
+
 async def test_an_injection_that_fails_on_one_of_two_is_reverted_on_both(rig):
     good, bad = ScriptedAgent(rig), ScriptedAgent(rig, name="a2")
     bad.override["fault.inject"] = lambda order, arguments: (pb.STATUS_FAILED, "no such thing")

@@ -136,6 +136,7 @@ def test_tables_and_drawings_can_be_read_aloud():
         ({"injections": (injection(effects=(STRANDED,)),)}, "by hand: nft destroy table inet b_7"),
         ({"injections": (injection(effects=(replace(STRANDED, state="reverted"),)),)}, "was cleared since"),
         ({}, "+ routes: 10.9.0.0/24 dev eth1"),
+        ({"certificates": (certified(others=tuple(f"+ routes: {n}" for n in range(9))),)}, "<summary>9 changes"),
     ],
 )
 def test_the_certificate_certifies_only_what_was_audited(changes: dict[str, object], said: str):
