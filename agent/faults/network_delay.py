@@ -48,8 +48,8 @@ class NetworkDelay(MangledFault):
         "Netem: its holder outlives the agent and deletes it; the guardian stands behind it.",
         limits="With direction both, a round trip grows by twice the delay. On the way out, this node's own TCP goes "
         "through the process packet by packet, some hundred Mbit/s, and rules of the output hook see it twice, the "
-        "second time with mark 0xb1ad0000/0xffff0000. UDP that waits counts against its sender's socket buffer. The kernel "
-        f"drops what waits when anybody removes a netfilter chain in the namespace. {LIMITS}",
+        "second time with mark 0xb1ad0000/0xffff0000. UDP that waits counts against its sender's socket buffer. The "
+        f"kernel drops what waits when anybody removes a netfilter chain in the namespace. {LIMITS}",
         example={"peers": ["10.0.0.12"], "delay_ms": 80, "jitter_ms": 10},
         source="linux/netfilter/nfnetlink_queue.h; tc-netem(8)",
     )
