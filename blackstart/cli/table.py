@@ -48,12 +48,24 @@ def show(content: bytes, console: Console) -> None:
     console.print(table(rows, console.width, str(report.get("title", ""))))
     console.print()
     console.print(Text.assemble(verdict(overall["verdict"]), "  ", overall["words"]), soft_wrap=True)
+    _residues(runs, console)
     for run in runs:
         if run.get("verdict") in ("inconclusive", "deviated"):
             reasons(run["title"], run["reasons"], console)
     for row in rows:
         if row["verdict"] == "not tested":
             reasons(row["name"], ["Not tested: " + " ".join(row["reasons"])], console)
+
+
+def _residues(runs: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """In how many of the runs with faults every node was certified; and what is left of any."""
+    found = [run.get("zero_residue") or {} for run in runs if run.get("injections")]
+    if found:
+        certified = sum(bool(one.get("certified")) for one in found)
+        console.print(Text(f"zero residue: certified in {certified} of {len(found)} runs with faults"), soft_wrap=True)
+    for one in found:
+        if not one.get("clean"):
+            residue(one, console)
 
 
 def show_run(document: Mapping[str, Any], console: Console) -> None:

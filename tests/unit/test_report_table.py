@@ -10,7 +10,7 @@ from rich.console import Console
 from blackstart.cli import table
 from controller.report.document_json import run_document, to_json
 from protos.error import SpecError
-from tests.unit.report_sample import gameday, run
+from tests.unit.report_sample import certified, gameday, run
 
 
 def shown(width: int, content: bytes | None = None) -> str:
@@ -36,6 +36,14 @@ def test_why_is_told_under_the_table():
     assert "The system deviated (2 held, 1 inconclusive, 1 deviated, 1 not tested)." in text
     assert "kill-origin (process.kill) on worker-1 has no proof of effect." in text
     assert "Not tested: network.partition needs root and nftables" in text
+
+
+def test_the_residue_is_told_for_all_runs_and_what_is_left_for_each():
+    assert "zero residue: certified in 4 of 4 runs with faults" in shown(160)
+    left = run(certificates=(certified(ours=("+ tables: b_7",)),), verdict="inconclusive")
+    text = shown(160, to_json([run(), left], "t"))
+    assert "zero residue: certified in 1 of 2 runs with faults" in text
+    assert "worker-1: + tables: b_7" in text
 
 
 def test_markup_in_a_title_stays_text():
