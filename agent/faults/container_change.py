@@ -107,7 +107,7 @@ CHANGES: Final = {
     ),
     "stop": Change(
         lambda one, facts: one.stop(facts["id"], facts["grace_s"]), _stopped,
-        lambda one, facts: one.start(facts["id"]), "is still stopped", early_s=0.3,
+        lambda one, facts: one.start(facts["id"]), "is still stopped", early_s=0.4,
     ),
     "disconnect": Change(
         lambda one, facts: one.disconnect(facts["id"], facts["network"]["id"]), _off, _connect,

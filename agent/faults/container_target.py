@@ -159,6 +159,10 @@ class HeldContainer(HeldFault):
     async def _settled(self, effect: Effect) -> None:
         """The holder was killed: what it held is given back by whoever called, not by itself."""
 
+    def gone(self, effect: Effect) -> bool:
+        """A paused container's first process can only go by itself; that of the others goes by the fault, or comes back."""
+        return effect.facts["change"] == "pause" and super().gone(effect)
+
     def _left(self, effect: Effect) -> list[str]:
         facts = effect.facts
         try:

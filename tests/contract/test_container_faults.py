@@ -244,6 +244,19 @@ async def test_who_is_connected_again_by_somebody_else_is_left_alone(docker: Any
         assert "theirs" in settings(made, net.name)["Aliases"]
 
 
+async def test_a_stopped_container_is_not_taken_for_one_that_went_away_and_a_paused_one_that_died_is(one: Any) -> None:
+    fault, (effect,) = planned("container.stop", name=one.name, grace_s=0)
+    await put_in_force(fault, effect)
+    assert not fault.gone(effect)
+    await fault.revert(effect)
+    fault, (effect,) = planned("container.pause", name=one.name)
+    await put_in_force(fault, effect)
+    assert not fault.gone(effect)
+    remove(one)
+    assert fault.gone(effect)
+    await fault.revert(effect)
+
+
 async def test_an_engine_that_does_not_answer_is_an_error_and_never_a_clean_bill(one: Any) -> None:
     fault, (effect,) = planned("container.pause", name=one.name)
     effect.facts["engine"] = "unix:///nonexistent/docker.sock"
