@@ -160,7 +160,7 @@ class HeldContainer(HeldFault):
         """The holder was killed: what it held is given back by whoever called, not by itself."""
 
     def gone(self, effect: Effect) -> bool:
-        """A paused container's first process can only go by itself; that of the others goes by the fault, or comes back."""
+        """Only a paused container's first process can but go by itself."""
         return effect.facts["change"] == "pause" and super().gone(effect)
 
     def _left(self, effect: Effect) -> list[str]:
