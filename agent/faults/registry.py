@@ -20,6 +20,8 @@ KINDS: Final[dict[str, str]] = {  # kind -> module:class
     "container.pause": "container_pause:ContainerPause",
     "container.restart": "container_restart:ContainerRestart",
     "container.stop": "container_stop:ContainerStop",
+    "file.io_error": "file_io_error:FileIoError",
+    "file.io_slow": "file_io_slow:FileIoSlow",
     "gpu.clock_lock": "gpu_clock_lock:GpuClockLock",
     "gpu.encode_sessions": "gpu_encode_sessions:GpuEncodeSessions",
     "gpu.memory_hog": "gpu_memory_hog:GpuMemoryHog",

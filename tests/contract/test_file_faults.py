@@ -1,0 +1,334 @@
+"""What is particular to `file.*`, beside the contract that all faults keep: the files, and who has them open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from agent.faults import registry
+from agent.faults.base import Effect
+from agent.faults.file_fault import Operation
+from agent.policy import Policy
+from agent.system import mountspace, proc
+from protos.error import FaultError, RefusedError, SpecError
+from tests.chaos.case import wait_until
+from tests.chaos.subject.file import content, directory, missing, mounted, namespace
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "there")
+EXERCISE = Path(__file__).parent / "file_exercise.py"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server or a mount that a test leaves is its failure."""
+    monkeypatch.setenv("BLACKSTART_TEST", str(os.getpid()))
+    yield
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not servers(), 3.0)
+    left = servers()
+    for pid in left:
+        os.kill(pid, 9)
+    assert not left, "a server is left"
+
+
+def servers() -> list[int]:
+    mark = f"BLACKSTART_TEST={os.getpid()}"
+    found = [pid for pid in proc.pids() if "agent.faults.file_server" in proc.command_line(pid)]
+    return [pid for pid in found if mark in environment(pid)]
+
+
+def environment(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with directory() as made:
+        yield made
+
+
+def planned(kind: str, path: Path, *operations: str, duration_s: float = 30.0, **spec: Any) -> tuple[Any, Effect]:
+    faults = registry.all_faults()
+    (effect,) = registry.plan(faults, kind, {"path": str(path), "operations": list(operations), **spec})
+    effect.boot_id, effect.deadline_ns = proc.boot_id(), time.monotonic_ns() + int(duration_s * 1e9)
+    return faults[kind], effect
+
+
+async def put_in_force(fault: Any, effect: Effect) -> Any:
+    fault.prepare(effect)
+    receipt = await fault.observe(effect, await fault.inject(effect))
+    assert receipt.confirmed, receipt.text
+    return receipt
+
+
+def exercised(folder: Path) -> dict[str, Any]:
+    return json.loads(subprocess.check_output([sys.executable, str(EXERCISE), str(folder)], timeout=100))
+
+
+async def test_what_is_not_hit_works_as_in_a_plain_directory(place: Path, tmp_path: Path) -> None:
+    fault, effect = planned("file.io_error", place, *get_args(Operation), names=["never.*"])
+    await put_in_force(fault, effect)
+    (place / "fresh").mkdir()
+    for folder in (place.parent, place / "fresh", tmp_path):
+        folder.chmod(0o755)
+    through = await asyncio.to_thread(exercised, place / "fresh")
+    await fault.revert(effect)
+    plain = await asyncio.to_thread(exercised, tmp_path)
+    differing = {name: (through[name], plain[name]) for name in plain if through[name] != plain[name]}
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    assert not differing
+
+
+@pytest.mark.parametrize("operation", get_args(Operation))
+async def test_every_operation_can_fail_and_take_long(place: Path, operation: str) -> None:
+    for kind, rule in (("file.io_error", {"errno": "EROFS"}), ("file.io_slow", {"delay_ms": 30.0})):
+        before = content(place)
+        fault, effect = planned(kind, place, operation, **rule)
+        await put_in_force(fault, effect)
+        await fault.revert(effect)
+        assert content(place) == before
+
+
+async def test_the_target_gets_the_error_and_the_file_underneath_stays_whole(place: Path) -> None:
+    fault, effect = planned("file.io_error", place, "fsync", "create", errno="ENOSPC", names=["*.wal"])
+    await put_in_force(fault, effect)
+    (place / "other").write_text("fine")
+    with pytest.raises(OSError, match="No space left") as caught:
+        (place / "sub" / "0001.wal").touch()
+    assert caught.value.errno == errno.ENOSPC
+    with (place / "other").open("a") as file:
+        file.write(", still")
+        file.flush()
+        os.fsync(file.fileno())
+    await fault.revert(effect)
+    assert sorted(path.name for path in place.rglob("*")) == ["kept", "more", "other", "sub"]
+    assert (place / "other").read_text() == "fine, still"
+
+
+async def test_a_fraction_hits_that_share(place: Path) -> None:
+    fault, effect = planned("file.io_error", place, "read", fraction=0.3)
+    await put_in_force(fault, effect)
+    failed = 0
+    with (place / "kept").open("rb", buffering=0) as file:
+        for _ in range(600):
+            try:
+                os.pread(file.fileno(), 4, 0)
+            except OSError:
+                failed += 1
+    await fault.revert(effect)
+    assert 120 <= failed <= 240
+
+
+async def test_files_opened_before_go_on_and_files_opened_meanwhile_outlive_the_fault(place: Path) -> None:
+    with (place / "kept").open("r+b", buffering=0) as before:
+        fault, effect = planned("file.io_error", place, "write")
+        await put_in_force(fault, effect)
+        before.write(b"KEPT")
+        with (place / "kept").open("r+b", buffering=0) as meanwhile:
+            with pytest.raises(OSError, match="Input/output error"):
+                meanwhile.write(b"no")
+            await fault.revert(effect)
+            assert not mounted(place)
+            assert fault.residue(effect) == []
+            assert len(servers()) == 1
+            meanwhile.write(b"now")
+            assert before.read() == b""
+            before.seek(0)
+            assert before.read() == b"nowT"
+    assert (place / "kept").read_text() == "nowT"
+
+
+async def test_locks_hold_between_those_who_come_through_it_and_those_who_do_not(place: Path) -> None:
+    with (place / "kept").open("r+b") as before:
+        fault, effect = planned("file.io_slow", place, "rename", delay_ms=10.0)
+        await put_in_force(fault, effect)
+        fcntl.flock(before, fcntl.LOCK_EX)
+        with (place / "kept").open("r+b") as through:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(through, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(before, fcntl.LOCK_UN)
+            fcntl.flock(through, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        await fault.revert(effect)
+
+
+@pytest.mark.parametrize("killed", ["server", "holder"])
+async def test_sigkill_of_one_makes_the_other_give_the_directory_back(place: Path, killed: str) -> None:
+    before = content(place)
+    fault, effect = planned("file.io_error", place, "read")
+    await put_in_force(fault, effect)
+    os.kill(effect.facts[killed]["pid"], 9)
+    await asyncio.to_thread(wait_until, lambda: not mounted(place), 2.0)
+    assert content(place) == before
+    await fault.revert(effect)
+    assert fault.residue(effect) == []
+
+
+async def test_sigkill_of_both_leaves_a_dead_mount_that_any_process_takes_away(place: Path) -> None:
+    before = content(place)
+    fault, effect = planned("file.io_error", place, "read")
+    await put_in_force(fault, effect)
+    for one in ("holder", "server"):
+        os.kill(effect.facts[one]["pid"], signal.SIGSTOP)  # neither sees the other's end
+    for one in ("server", "holder"):
+        os.kill(effect.facts[one]["pid"], 9)
+    await asyncio.to_thread(wait_until, lambda: "not connected" in str(content(place)), 2.0)
+    assert "still mounted" in " ".join(fault.residue(effect))
+    assert f"umount --lazy {place}" in fault.remedy(effect)
+    await registry.all_faults()["file.io_error"].revert(effect)
+    assert content(place) == before
+    await fault.revert(effect)
+    assert fault.residue(effect) == []
+
+
+async def test_a_server_that_hangs_is_taken_out_of_the_way(place: Path) -> None:
+    before = content(place)
+    fault, effect = planned("file.io_error", place, "read")
+    await put_in_force(fault, effect)
+    os.kill(effect.facts["server"]["pid"], signal.SIGSTOP)
+    started = time.monotonic()
+    await fault.revert(effect)
+    assert time.monotonic() - started < 3
+    assert fault.residue(effect) == []
+    assert content(place) == before
+
+
+async def test_a_mount_of_somebody_else_is_never_detached(place: Path) -> None:
+    fault, effect = planned("file.io_error", place, "fsync")
+    await put_in_force(fault, effect)
+    below = place / "sub"
+    await asyncio.to_thread(subprocess.run, ["mount", "-t", "tmpfs", "theirs", str(below)], check=True)
+    try:
+        await fault.revert(effect)
+        assert "theirs" in str(mounted(below))
+        assert "theirs is mounted on" in " ".join(fault.residue(effect))
+        with (place / "kept").open("ab") as file:
+            os.fsync(file.fileno())  # the fault itself is over
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", str(below)], check=True)
+    await asyncio.to_thread(wait_until, lambda: not mounted(place), 2.0)  # the server was waiting for that
+    assert fault.residue(effect) == []
+
+
+async def test_waits_are_side_by_side_and_end_with_the_fault(place: Path) -> None:
+    fault, effect = planned("file.io_slow", place, "read", delay_ms=250.0)
+    await put_in_force(fault, effect)
+
+    def read(at: float) -> None:
+        (place / "kept").read_bytes()
+        took.append(time.monotonic() - at)
+
+    took: list[float] = []
+    readers = [threading.Thread(target=read, args=(time.monotonic(),)) for _ in range(20)]
+    for reader in readers:
+        reader.start()
+    await asyncio.gather(*(asyncio.to_thread(reader.join) for reader in readers))
+    assert 0.25 <= min(took) <= max(took) < 2.0
+    await fault.revert(effect)
+    fault, effect = planned("file.io_slow", place, "read", delay_ms=60_000.0)
+    fault.prepare(effect)
+    await fault.inject(effect)
+    took.clear()
+    late = threading.Thread(target=read, args=(time.monotonic(),))
+    late.start()
+    await asyncio.sleep(0.2)
+    await fault.revert(effect)
+    await asyncio.to_thread(late.join)
+    assert 0.2 <= took[0] < 2.0
+
+
+async def test_another_namespace_is_hit_and_ours_is_not(place: Path) -> None:
+    with namespace() as process:
+        fault, effect = planned("file.io_error", place, "read", mounts_of={"pid": process.pid})
+        assert effect.touches.paths == []
+        await put_in_force(fault, effect)
+        assert mounted(place, process.pid)
+        assert not mounted(place)
+        assert (place / "kept").read_text() == "kept"
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"cat {place}/kept 2>&1\n".encode())
+        process.stdin.flush()
+        assert b"Input/output error" in process.stdout.readline()
+        assert f"nsenter --target {process.pid} --mount umount" in fault.remedy(effect)
+        await fault.revert(effect)
+        assert not mounted(place, process.pid)
+        link = place.parent / "link"
+        link.symlink_to(place)
+        with pytest.raises(SpecError, match="is a link"):
+            planned("file.io_error", link, "read", mounts_of={"pid": process.pid})
+
+
+async def test_a_namespace_made_meanwhile_keeps_a_copy_without_faults(place: Path) -> None:
+    fault, effect = planned("file.io_error", place, "read")
+    await put_in_force(fault, effect)
+    with namespace() as process:
+        assert mounted(place, process.pid)
+        await fault.revert(effect)
+        assert fault.residue(effect) == []
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"cat {place}/kept; echo\n".encode())
+        process.stdin.flush()
+        assert process.stdout.readline() == b"kept\n"
+
+
+async def test_what_cannot_be_meant_is_refused(place: Path) -> None:
+    with pytest.raises(SpecError, match="there is no"):
+        planned("file.io_error", place / "none", "read")
+    with pytest.raises(SpecError, match="is no directory"):
+        planned("file.io_error", place / "kept", "read")
+    with pytest.raises(SpecError, match="jitter_ms"):
+        planned("file.io_slow", place, "read", delay_ms=1.0, jitter_ms=2.0)
+    for needed in (sys.prefix, "/", "/proc"):
+        with pytest.raises((RefusedError, SpecError), match=r"holds|length"):
+            planned("file.io_error", Path(needed), "read")
+    _, effect = planned("file.io_error", place, "read")
+    with pytest.raises(RefusedError, match="protected"):
+        Policy(faults=["*"], protected_paths=[str(place / "sub")]).check(effect, 1.0, [])
+
+
+async def test_a_directory_under_a_fault_already_is_not_hit_twice(place: Path) -> None:
+    first, effect = planned("file.io_error", place, "fsync")
+    await put_in_force(first, effect)
+    for path in (place / "sub", place):
+        fault, second = planned("file.io_slow", path, "read", delay_ms=10.0)
+        fault.prepare(second)
+        with pytest.raises(FaultError, match="under a fault already"):
+            await fault.inject(second)
+        await fault.revert(second)
+    assert len(mounted(place)) == 1
+    await first.revert(effect)
+
+
+async def test_a_directory_that_was_replaced_is_not_the_one_that_was_planned(place: Path) -> None:
+    fault, effect = planned("file.io_error", place, "fsync")
+    place.rename(place.parent / "old")
+    place.mkdir()
+    fault.prepare(effect)
+    with pytest.raises(FaultError, match="not the directory that was planned"):
+        await fault.inject(effect)
+    await fault.revert(effect)
+    assert not mounted(place)
+
+
+def test_mountinfo_is_read_as_the_kernel_writes_it() -> None:
+    line = r"40 22 0:36 / /a\040b rw,relatime shared:7 master:1 - fuse.blackstart blackstart_1 rw" + "\n"
+    assert mountspace._parse(line) == (40, 22, "/a b", True, "fuse.blackstart", "blackstart_1")
