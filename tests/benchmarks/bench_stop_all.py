@@ -262,5 +262,7 @@ def test_stop_of_real_agents(tmp_path: Path) -> None:
                 assert min(resumed) > begun_ns, "every target ran again after the call"
                 row.ended_ms.append((max(resumed) - begun_ns) / 1e6)
                 client.lift("bench")
+                while client.show(run_id)[0].state != "ended":
+                    time.sleep(0.05)
     print(f"\n{HEADING}", *series.lines(), *command.lines(), sep="\n")
     print("ended: the target's own clock, which it reads every 2 ms")
