@@ -32,6 +32,7 @@ class Auditor:
     def __init__(self, effects: Effects, folders: list[Path], tell: Callable[[str, str, Json], None]) -> None:
         self._effects, self._folders, self._tell = effects, folders, tell
         self._told = set[str]()
+        self._standing = set[str]()  # effects of which something was found and has not been seen gone
         self._log = structlog.get_logger("agent.auditor")
 
     async def run(self) -> None:
@@ -60,6 +61,9 @@ class Auditor:
             if left:
                 await self._report(active, left)
                 found += left
+            elif active.effect.id in self._standing:
+                self._standing.discard(active.effect.id)
+                self._tell("residue.found", active.effect.run_id, {"ours": [], "effect": active.effect.id, "still": []})
         return found
 
     def _state(self) -> nodestate.State:
@@ -67,6 +71,7 @@ class Auditor:
 
     async def _report(self, active: Active, left: list[str]) -> None:
         effect = active.effect
+        self._standing.add(effect.id)
         still = await undo.attempt_revert(self._effects.faults[effect.fault], effect)
         fresh = [item for item in left if item not in self._told]
         self._told.update(fresh)

@@ -94,7 +94,7 @@ class Effects:
             if self._before is not None:
                 await self._before(asked.run_id, effects)
             await self._put_in_force(fresh)
-        except BaseException:
+        except BaseException:  # a cancellation, too: whatever comes, nothing stays in force
             await asyncio.shield(self._abandon(fresh))
             raise
         self._tender.wake()

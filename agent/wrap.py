@@ -26,7 +26,7 @@ def run(name: str, command: tuple[str, ...], *, folder: str, library: str, monot
     """
     if not preload.NAME.fullmatch(name):
         raise SpecError(Problem("--name", f"{name!r} is not a name: letters, digits, '.', '_' and '-'"))
-    path = library or preload.library()
+    path = library or preload.installed()
     if not path or not Path(path).exists():
         raise RefusedError(f"no libfaketime{f' at {path}' if path else ''}: install the package libfaketime")
     if skewing := [str(file) for file in _OTHER_FILES if file.expanduser().exists()]:

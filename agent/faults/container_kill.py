@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from agent.faults import container_target as target
-from agent.faults.base import Effect, Injected, Page, Receipt, Undo
+from agent.faults.base import Effect, Injected, Page, Receipt
+from agent.faults.once import OnceFault
 from agent.system import engine, proc, process
 from protos.error import FaultError
 
@@ -27,12 +28,11 @@ class KillSpec(target.ContainerSpec, kw_only=True, forbid_unknown_fields=True):
     ] = "engine"
 
 
-class ContainerKill:
+class ContainerKill(OnceFault):
     """The end is seen by pidfd and in /proc, which know of no engine."""
 
     kind: ClassVar[str] = "container.kill"
     spec: ClassVar[type[msgspec.Struct]] = KillSpec
-    undo: ClassVar[Undo] = Undo.SELF_HEALING
     page: ClassVar[Page] = Page(
         does="A signal, SIGKILL by default, ends a container's first process, and with it all the others.",
         mechanism="`via: engine`: the engine's API; `via: process`: pidfd_send_signal(2) to the first process.",
@@ -57,9 +57,6 @@ class ContainerKill:
             for one in found
         ]  # fmt: skip
 
-    def prepare(self, effect: Effect) -> None:
-        """Nothing has to live for a kill."""
-
     async def inject(self, effect: Effect) -> Injected:
         facts, first = effect.facts, target.first_of(effect)
         if facts["via"] == "engine":
@@ -80,14 +77,3 @@ class ContainerKill:
             return target.receipt(injected, confirmed=False, text=text)
         text = f"the first process {first.name} (pid {first.pid}) is not in /proc any more, within {within_ms:.0f} ms"
         return target.receipt(injected, confirmed=True, text=text)
-
-    async def revert(self, effect: Effect) -> None:
-        """Nothing to undo: the system under test recovers or does not."""
-
-    def residue(self, effect: Effect) -> list[str]:
-        del effect
-        return []
-
-    def remedy(self, effect: Effect) -> str:
-        del effect
-        return ""

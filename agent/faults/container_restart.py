@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from agent.faults import container_target as target
-from agent.faults.base import Effect, Injected, Page, Receipt, Undo
+from agent.faults.base import Effect, Injected, Page, Receipt
+from agent.faults.once import OnceFault
 from agent.system import engine, proc
 
 _BACK_S = 3.0
@@ -21,12 +22,11 @@ class RestartSpec(target.ContainerSpec, kw_only=True, forbid_unknown_fields=True
     ] = 5
 
 
-class ContainerRestart:
+class ContainerRestart(OnceFault):
     """Another first process, of the same container, in /proc."""
 
     kind: ClassVar[str] = "container.restart"
     spec: ClassVar[type[msgspec.Struct]] = RestartSpec
-    undo: ClassVar[Undo] = Undo.SELF_HEALING
     page: ClassVar[Page] = Page(
         does="A container is stopped and at once started again, as an operator or an update would.",
         mechanism="The engine's API: the container's stop signal, SIGKILL after `grace_s`, start.",
@@ -44,9 +44,6 @@ class ContainerRestart:
     def plan(self, spec: RestartSpec) -> list[Effect]:
         host, found = target.resolve(spec)
         return [target.effect(self.kind, host, one, self.undo, "restart", grace_s=spec.grace_s) for one in found]
-
-    def prepare(self, effect: Effect) -> None:
-        """Nothing has to live for a restart."""
 
     async def inject(self, effect: Effect) -> Injected:
         facts = effect.facts
@@ -66,14 +63,3 @@ class ContainerRestart:
         now = f"pid {fresh.pid} in its place" if fresh else "none in its place"
         text = f"the first process (pid {old.pid}) is {'still' if proc.alive(old) else 'not'} in /proc, {now}"
         return target.receipt(injected, confirmed=confirmed, text=text)
-
-    async def revert(self, effect: Effect) -> None:
-        """Nothing to undo: the container runs again, or does not."""
-
-    def residue(self, effect: Effect) -> list[str]:
-        del effect
-        return []
-
-    def remedy(self, effect: Effect) -> str:
-        del effect
-        return ""

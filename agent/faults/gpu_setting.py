@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import time
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from agent.system import nvml
 Gpus = Annotated[list[str], Meta(description="GPUs by UUID or index; empty: all of the node")]
 
 
-class GpuSetting:
+class GpuSetting(abc.ABC):
     """prepare and inject; a fault adds `_set`, and what it means."""
 
     def missing(self) -> str:
@@ -21,6 +22,7 @@ class GpuSetting:
 
     def prepare(self, effect: Effect) -> None:
         """Nothing has to live for a setting: what it was before is in the facts."""
+        del effect
 
     async def inject(self, effect: Effect) -> Injected:
         lo_ns = time.monotonic_ns()
@@ -28,8 +30,9 @@ class GpuSetting:
             self._set(module, handle, effect.facts)
         return Injected(lo_ns, time.monotonic_ns())
 
+    @abc.abstractmethod
     def _set(self, module: Any, handle: Any, facts: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Makes the setting on the GPU of *handle*."""
 
 
 def there(effect: Effect) -> bool:

@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 from msgspec import Meta
 
-from agent.faults.base import Effect, Injected, Page, Receipt, Undo
+from agent.faults.base import Effect, Injected, Page, Receipt
+from agent.faults.once import OnceFault
 from protos.error import FaultError
 
 _LOG: Final = Path("/dev/kmsg")
@@ -21,12 +22,11 @@ class XidLogSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pci: Annotated[str, Meta(pattern="^[0-9a-fA-F:.]{1,16}$", description="PCI address in the line")] = "0000:00:00"
 
 
-class GpuXidLog:
+class GpuXidLog(OnceFault):
     """Confirmed by a reader of the kernel's log."""
 
     kind: ClassVar[str] = "gpu.xid_log"
     spec: ClassVar[type[msgspec.Struct]] = XidLogSpec
-    undo: ClassVar[Undo] = Undo.SELF_HEALING
     page: ClassVar[Page] = Page(
         does="One line in the shape of a GPU error (Xid) stands in the kernel's log: whoever watches it should react.",
         mechanism="A write to /dev/kmsg. The line says that it is Blackstart's.",
@@ -53,9 +53,6 @@ class GpuXidLog:
         )
         return [effect]
 
-    def prepare(self, effect: Effect) -> None:
-        """Nothing has to live for a line."""
-
     async def inject(self, effect: Effect) -> Injected:
         lo_ns = time.monotonic_ns()
         try:
@@ -71,17 +68,6 @@ class GpuXidLog:
             "the line stands in the kernel's log (symptom only)" if confirmed else "the line is not in the kernel's log"
         )
         return Receipt(confirmed=confirmed, text=text, lo_ns=injected.lo_ns, hi_ns=injected.hi_ns)
-
-    async def revert(self, effect: Effect) -> None:
-        """A log line stays."""
-
-    def residue(self, effect: Effect) -> list[str]:
-        del effect
-        return []
-
-    def remedy(self, effect: Effect) -> str:
-        del effect
-        return ""
 
 
 def _read() -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import hashlib
@@ -44,7 +45,7 @@ class MangleSpec(scope.Scope, forbid_unknown_fields=True, kw_only=True):
     ] = ""
 
 
-class MangledFault(HeldFault):
+class MangledFault(HeldFault, abc.ABC):
     """A fault names its qdisc and `mangle_*` module, and has `_does`, `_facts`, `_options`, `_asked`, `_judge`."""
 
     kind: ClassVar[str]
@@ -57,25 +58,25 @@ class MangledFault(HeldFault):
         self._before: dict[str, Reading] = {}
         self._in_force: dict[str, Effect] = {}  # of this kind, of this agent: what another left has ended
 
+    @abc.abstractmethod
     def _does(self, spec: Any) -> str:
         """What becomes of a packet, for a human: "20 ms later"."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _facts(self, spec: Any) -> dict[str, Any]:
         """What the mangling module, and the receipt, want to know of *spec*."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _options(self, spec: Any) -> dict[str, Any]:
         """Arguments of `qdisc.netem` or `qdisc.tbf`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _asked(self, facts: dict[str, Any]) -> Asked:
         """How a peer is asked, so that the effect shows."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _judge(self, facts: dict[str, Any], before: Reading, after: Reading) -> tuple[bool, str]:
         """Whether the readings prove the effect, and what they say."""
-        raise NotImplementedError
 
     def missing(self) -> str:
         if not has_capability(CAP_NET_ADMIN):

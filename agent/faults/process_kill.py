@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from agent.faults import target
-from agent.faults.base import Effect, Injected, Page, Receipt, Touched, Undo
+from agent.faults.base import Effect, Injected, Page, Receipt, Touched
+from agent.faults.once import OnceFault
 from agent.system import proc, process
 from protos.error import FaultError
 
@@ -24,12 +25,11 @@ class KillSpec(target.ProcessSpec, kw_only=True, forbid_unknown_fields=True):
     ] = 5.0
 
 
-class ProcessKill:
+class ProcessKill(OnceFault):
     """The ends are seen by pidfd and then confirmed in /proc."""
 
     kind: ClassVar[str] = "process.kill"
     spec: ClassVar[type[msgspec.Struct]] = KillSpec
-    undo: ClassVar[Undo] = Undo.SELF_HEALING
     page: ClassVar[Page] = Page(
         does="A signal, SIGKILL by default, is sent to a process and its descendants.",
         mechanism="pidfd_send_signal(2), to the very processes that the plan named.",
@@ -64,9 +64,6 @@ class ProcessKill:
             )
         return effects
 
-    def prepare(self, effect: Effect) -> None:
-        """Nothing has to live for a kill."""
-
     async def inject(self, effect: Effect) -> Injected:
         targets = _targets(effect)
         number = signal.Signals[effect.facts["signal"]]
@@ -90,17 +87,6 @@ class ProcessKill:
         within_ms = (injected.hi_ns - injected.lo_ns) / 1e6
         text = f"/proc has none of the {len(_targets(effect))} left; the last ended within {within_ms:.1f} ms"
         return Receipt(confirmed=True, text=text, lo_ns=injected.lo_ns, hi_ns=injected.hi_ns)
-
-    async def revert(self, effect: Effect) -> None:
-        """Nothing to undo: the system under test recovers or does not."""
-
-    def residue(self, effect: Effect) -> list[str]:
-        del effect
-        return []
-
-    def remedy(self, effect: Effect) -> str:
-        del effect
-        return ""
 
 
 def _targets(effect: Effect) -> list[proc.Identity]:

@@ -11,7 +11,11 @@ from __future__ import annotations
 import ipaddress
 from typing import Any, Final
 
+from agent.system import queue_sender
+
 _SIDES: Final = {"in": ("saddr",), "out": ("daddr",), "both": ("saddr", "daddr")}
+# What a packet queue sends again passes this hook twice: it was judged the first time (agent.system.queue_sender).
+_RESENT: Final = f"meta mark & 0xffff0000 == {queue_sender.RESENT:#x} accept;"
 _HOOKS: Final = {"in": ("input", "forward"), "out": ("output", "forward"), "both": ("input", "output", "forward")}
 
 
@@ -55,7 +59,8 @@ def of_peers(peers: list[str], side: str) -> list[str]:
 
 def chain(hook: str, rules: list[str]) -> list[str]:
     """A base chain before everything else that filters."""
-    return [f"chain {hook} {{ type filter hook {hook} priority -300; policy accept;", *rules, "}"]
+    resent = [_RESENT] if hook == "output" else []
+    return [f"chain {hook} {{ type filter hook {hook} priority -300; policy accept;", *resent, *rules, "}"]
 
 
 def spare(hook: str, ports: list[int]) -> list[str]:

@@ -64,7 +64,7 @@ class TimeClockSkew(HeldFault):
     )
 
     def missing(self) -> str:
-        return "" if preload.library() else "libfaketime (Debian package libfaketime)"
+        return "" if preload.installed() else "libfaketime (Debian package libfaketime)"
 
     def plan(self, spec: SkewSpec) -> list[Effect]:
         if not spec.skew_s and not spec.drift_ppm:

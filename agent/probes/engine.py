@@ -91,7 +91,7 @@ class ProbeEngine:
         self._probes[key] = None
         try:
             await probe.open()
-        except BaseException:
+        except BaseException:  # a cancellation, too: the name is free again
             del self._probes[key]
             raise
         interval_ns, timeout_ns = round(interval_ms * MS_NS), round(timeout_ms * MS_NS)

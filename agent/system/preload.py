@@ -56,7 +56,7 @@ class Wrapped(NamedTuple):
         return self.environment.get(_REAL_MONOTONIC) != "1"
 
 
-def library() -> str:
+def installed() -> str:
     """Path of libfaketime: the Python package's own build where there is one, else the system's; "" for none."""
     spec = importlib.util.find_spec("libfaketime")
     folders = list(spec.submodule_search_locations or ()) if spec else []

@@ -223,7 +223,7 @@ class Testbed:
         Testbed._open = True
         try:
             self._start(names)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: no host stays up
             self.close()
             raise
 

@@ -64,7 +64,7 @@ class Database:
                 async with self._begin(writes=True) as connection:
                     await connection.run_sync(migrate.upgrade, self.where)
                 self._inode = self._seen_inode()
-        except BaseException:
+        except BaseException:  # a cancellation, too: the lock is given back
             await self.close()
             raise
 

@@ -6,6 +6,7 @@ Run in a plain directory and in one under a pass-through, it must print the same
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import mmap
@@ -29,9 +30,8 @@ def step(work: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def python(script: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        ["/usr/bin/env", "python3", "-c", script, *arguments], stdout=subprocess.PIPE, text=True, **options
-    )
+    command = ["/usr/bin/env", "python3", "-c", script, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
 @step
@@ -196,15 +196,13 @@ def locks() -> Any:
         "import fcntl, time; f = open('b', 'r+'); at = time.time(); fcntl.lockf(f, fcntl.LOCK_EX);"
         "print(time.time() - at > 0.1)"
     )
-    time.sleep(0.4)
+    time.sleep(0.4)  # the waiter is to wait: how long, it says itself
     fcntl.lockf(first, fcntl.LOCK_UN)
     found.append(waiter.communicate()[0])
     fcntl.flock(first, fcntl.LOCK_EX)
-    with open("b") as third:
-        try:
-            fcntl.flock(third, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            found.append("excluded")
+    with open("b") as third, contextlib.suppress(BlockingIOError):
+        fcntl.flock(third, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        found.append("not excluded")
     first.close()
     return found
 
@@ -281,10 +279,10 @@ def programs() -> Any:
 
 @step
 def space() -> Any:
-    found = os.statvfs(".")
-    return found.f_bsize, found.f_namemax, found.f_blocks, os.copy_file_range(
-        os.open("big", os.O_RDONLY), os.open("copy", os.O_WRONLY | os.O_CREAT), 100_000
-    ), Path("copy").read_bytes() == Path("big").read_bytes()[:100_000]  # fmt: skip
+    found, source = os.statvfs("."), os.open("big", os.O_RDONLY)
+    copied = os.copy_file_range(source, os.open("copy", os.O_WRONLY | os.O_CREAT), 100_000)
+    same = Path("copy").read_bytes() == Path("big").read_bytes()[:100_000]
+    return found.f_bsize, found.f_namemax, found.f_blocks, copied, same
 
 
 def main() -> None:

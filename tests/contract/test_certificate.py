@@ -141,8 +141,10 @@ async def test_the_auditor_finds_reverts_and_tells_once(tmp_path: Path, stopped:
     assert len(await auditor.look()) == 1
     await asyncio.to_thread(cases.wait_until, lambda: not proc.is_stopped(stopped), 2.0)
     assert await auditor.look() == []
+    assert await auditor.look() == []
     assert effects.reverted == 1
-    assert len(told) == 1
+    assert len(told) == 2
+    assert told[1]["ours"] == told[1]["still"] == [], "that it is gone is told, too"
     assert f"pid {stopped.pid}" in told[0]["ours"][0]
 
 

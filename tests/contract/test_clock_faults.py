@@ -151,7 +151,7 @@ async def test_a_target_that_ended_between_plan_and_injection_is_an_error(wrappe
 
 
 async def test_an_environment_that_points_the_agent_elsewhere_is_not_obeyed(tmp_path: Path) -> None:
-    env = preload.environment("evil", str(tmp_path), preload.library(), monotonic=False, base=os.environ)
+    env = preload.environment("evil", str(tmp_path), preload.installed(), monotonic=False, base=os.environ)
     env[preload.FILE] = str(tmp_path / "other")
     process = await asyncio.to_thread(subprocess.Popen, ["sleep", "30"], env=env)
     try:
@@ -168,7 +168,9 @@ async def test_programs_of_another_user_are_skewed_by_a_holder_of_that_user(tmp_
     nobody, folder = 65534, Path(f"/tmp/blackstart-clock-{os.getpid()}")  # where that user can get to
     folder.mkdir(mode=0o755)
     os.chown(folder, nobody, nobody)
-    env = preload.environment("theirs", str(folder), preload.library(), monotonic=False, base={"PATH": "/usr/bin:/bin"})
+    env = preload.environment(
+        "theirs", str(folder), preload.installed(), monotonic=False, base={"PATH": "/usr/bin:/bin"}
+    )
     process = await asyncio.to_thread(
         subprocess.Popen, ["sh", "-c", clock.TELL], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         user=nobody, group=nobody, extra_groups=[],
@@ -218,7 +220,7 @@ def test_wrap_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_wrap_warns_of_a_library_that_breaks_sleeping(tmp_path: Path) -> None:
-    env = preload.environment("a", str(tmp_path), preload.library(), monotonic=False, base=os.environ)
+    env = preload.environment("a", str(tmp_path), preload.installed(), monotonic=False, base=os.environ)
     nap = [sys.executable, "-c", "import time; time.sleep(0.001)"]
     breaks = bool(subprocess.run(nap, env=env, capture_output=True, check=False).returncode)
     done = wrap("--name", "a", "--folder", str(tmp_path), "--", "true")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import json
@@ -14,69 +13,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from agent.faults import registry
-from agent.faults.base import Effect
 from agent.faults.file_fault import Operation
-from agent.policy import Policy
-from agent.system import mountspace, proc
-from protos.error import FaultError, RefusedError, SpecError
 from tests.chaos.case import wait_until
-from tests.chaos.subject.file import content, directory, missing, mounted, namespace
+from tests.chaos.subject.file import content, missing, mounted
+from tests.contract.file_rig import planned, put_in_force, servers
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "there")
+pytestmark = [pytest.mark.skipif(bool(missing()), reason=missing() or "there"), pytest.mark.usefixtures("clean")]
 EXERCISE = Path(__file__).parent / "file_exercise.py"
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A server or a mount that a test leaves is its failure."""
-    monkeypatch.setenv("BLACKSTART_TEST", str(os.getpid()))
-    yield
-    with contextlib.suppress(AssertionError):
-        wait_until(lambda: not servers(), 3.0)
-    left = servers()
-    for pid in left:
-        os.kill(pid, 9)
-    assert not left, "a server is left"
-
-
-def servers() -> list[int]:
-    mark = f"BLACKSTART_TEST={os.getpid()}"
-    found = [pid for pid in proc.pids() if "agent.faults.file_server" in proc.command_line(pid)]
-    return [pid for pid in found if mark in environment(pid)]
-
-
-def environment(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with directory() as made:
-        yield made
-
-
-def planned(kind: str, path: Path, *operations: str, duration_s: float = 30.0, **spec: Any) -> tuple[Any, Effect]:
-    faults = registry.all_faults()
-    (effect,) = registry.plan(faults, kind, {"path": str(path), "operations": list(operations), **spec})
-    effect.boot_id, effect.deadline_ns = proc.boot_id(), time.monotonic_ns() + int(duration_s * 1e9)
-    return faults[kind], effect
-
-
-async def put_in_force(fault: Any, effect: Effect) -> Any:
-    fault.prepare(effect)
-    receipt = await fault.observe(effect, await fault.inject(effect))
-    assert receipt.confirmed, receipt.text
-    return receipt
 
 
 def exercised(folder: Path) -> dict[str, Any]:
@@ -252,83 +201,3 @@ async def test_waits_are_side_by_side_and_end_with_the_fault(place: Path) -> Non
     await fault.revert(effect)
     await asyncio.to_thread(late.join)
     assert 0.2 <= took[0] < 2.0
-
-
-async def test_another_namespace_is_hit_and_ours_is_not(place: Path) -> None:
-    with namespace() as process:
-        fault, effect = planned("file.io_error", place, "read", mounts_of={"pid": process.pid})
-        assert effect.touches.paths == []
-        await put_in_force(fault, effect)
-        assert mounted(place, process.pid)
-        assert not mounted(place)
-        assert (place / "kept").read_text() == "kept"
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"cat {place}/kept 2>&1\n".encode())
-        process.stdin.flush()
-        assert b"Input/output error" in process.stdout.readline()
-        assert f"nsenter --target {process.pid} --mount umount" in fault.remedy(effect)
-        await fault.revert(effect)
-        assert not mounted(place, process.pid)
-        link = place.parent / "link"
-        link.symlink_to(place)
-        with pytest.raises(SpecError, match="is a link"):
-            planned("file.io_error", link, "read", mounts_of={"pid": process.pid})
-
-
-async def test_a_namespace_made_meanwhile_keeps_a_copy_without_faults(place: Path) -> None:
-    fault, effect = planned("file.io_error", place, "read")
-    await put_in_force(fault, effect)
-    with namespace() as process:
-        assert mounted(place, process.pid)
-        await fault.revert(effect)
-        assert fault.residue(effect) == []
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"cat {place}/kept; echo\n".encode())
-        process.stdin.flush()
-        assert process.stdout.readline() == b"kept\n"
-
-
-async def test_what_cannot_be_meant_is_refused(place: Path) -> None:
-    with pytest.raises(SpecError, match="there is no"):
-        planned("file.io_error", place / "none", "read")
-    with pytest.raises(SpecError, match="is no directory"):
-        planned("file.io_error", place / "kept", "read")
-    with pytest.raises(SpecError, match="jitter_ms"):
-        planned("file.io_slow", place, "read", delay_ms=1.0, jitter_ms=2.0)
-    for needed in (sys.prefix, "/", "/proc"):
-        with pytest.raises((RefusedError, SpecError), match=r"holds|length"):
-            planned("file.io_error", Path(needed), "read")
-    _, effect = planned("file.io_error", place, "read")
-    with pytest.raises(RefusedError, match="protected"):
-        Policy(faults=["*"], protected_paths=[str(place / "sub")]).check(effect, 1.0, [])
-
-
-async def test_a_directory_under_a_fault_already_is_not_hit_twice(place: Path) -> None:
-    first, effect = planned("file.io_error", place, "fsync")
-    await put_in_force(first, effect)
-    for path in (place / "sub", place):
-        fault, second = planned("file.io_slow", path, "read", delay_ms=10.0)
-        fault.prepare(second)
-        with pytest.raises(FaultError, match="under a fault already"):
-            await fault.inject(second)
-        await fault.revert(second)
-    assert len(mounted(place)) == 1
-    await first.revert(effect)
-
-
-async def test_a_directory_that_was_replaced_is_not_the_one_that_was_planned(place: Path) -> None:
-    fault, effect = planned("file.io_error", place, "fsync")
-    place.rename(place.parent / "old")
-    place.mkdir()
-    fault.prepare(effect)
-    with pytest.raises(FaultError, match="not the directory that was planned"):
-        await fault.inject(effect)
-    await fault.revert(effect)
-    assert not mounted(place)
-
-
-def test_mountinfo_is_read_as_the_kernel_writes_it() -> None:
-    line = r"40 22 0:36 / /a\040b rw,relatime shared:7 master:1 - fuse.blackstart blackstart_1 rw" + "\n"
-    assert mountspace._parse(line) == (40, 22, "/a b", True, "fuse.blackstart", "blackstart_1")

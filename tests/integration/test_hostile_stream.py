@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,26 +134,16 @@ def test_an_endless_lease_does_not_make_an_effect_endless(hostile: Rig) -> None:
     assert settled(node, before) == before
 
 
-def test_an_old_controller_does_not_keep_the_lease_alive(hostile: Rig) -> None:
+@pytest.mark.parametrize(
+    "messages", [[welcome(epoch=EPOCH - 1)], []], ids=["an old controller, refused at every welcome", "no welcome"]
+)
+def test_who_only_answers_heartbeats_does_not_keep_the_lease_alive(hostile: Rig, messages: list[Any]) -> None:
     controller, node = hostile
     before = node.seen()
     controller.reconnected(welcome(lease_s=1.0))
     order = attempts.inject("process.pause", {"pid": node.target}, duration_s=30.0)
     assert controller.order(*order).status == pb.STATUS_DONE
-    controller.reconnected(welcome(epoch=EPOCH - 1))  # answers every heartbeat, and is refused at every welcome
-    target = proc.identify(node.target)
-    assert target is not None
-    assert cases.wait_until(lambda: not proc.is_stopped(target), 10.0) <= 4.0
-    assert settled(node, before) == before
-
-
-def test_a_controller_that_never_welcomes_does_not_keep_the_lease_alive_either(hostile: Rig) -> None:
-    controller, node = hostile
-    before = node.seen()
-    controller.reconnected(welcome(lease_s=1.0))
-    order = attempts.inject("process.pause", {"pid": node.target}, duration_s=30.0)
-    assert controller.order(*order).status == pb.STATUS_DONE
-    controller.reconnected()  # answers every heartbeat
+    controller.reconnected(*messages)
     target = proc.identify(node.target)
     assert target is not None
     assert cases.wait_until(lambda: not proc.is_stopped(target), 10.0) <= 4.0

@@ -17,7 +17,7 @@ TELL = "while read -r _; do date +%s; done"  # a clock that is asked by a line
 
 
 def missing() -> str:
-    return "" if preload.library() else "install libfaketime"
+    return "" if preload.installed() else "install libfaketime"
 
 
 @contextlib.contextmanager
