@@ -25,7 +25,8 @@ from agent.system.queue_engine import Engine, Stream
 from agent.system.queue_table import Selection
 
 DIES_WITH_AGENT: Final = True
-_tables: list[socket.socket] = []
+_SETTLE_S: Final = 0.01  # for what came while the rules went; a packet is served within a tenth of that
+_tables: list[tuple[socket.socket, str]] = []
 _engines: list[Engine] = []
 
 
@@ -42,7 +43,7 @@ def take(arguments: dict[str, Any], deadline_ns: int) -> dict[str, Any]:
     engine.start()
     _engines.append(engine)
     table = netlink.open_socket(netlink.NETFILTER)
-    _tables.append(table)
+    _tables.append((table, arguments["table"]))
     selection = Selection(
         table=arguments["table"], numbers={side: stream.number for side, stream in streams.items()},
         peers=arguments["peers"], protocol=arguments["protocol"], ports=arguments["ports"],
@@ -78,5 +79,9 @@ def let_go() -> None:
     """Lets go of what is held first, in its order: the kernel drops it when a chain goes. Then removes the table."""
     while _engines:
         _engines.pop().finish()
+    for table, name in _tables:
+        queue_table.clear(table, name)
+    if _tables:
+        time.sleep(_SETTLE_S)
     while _tables:
-        _tables.pop().close()
+        _tables.pop()[0].close()

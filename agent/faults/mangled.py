@@ -21,7 +21,7 @@ from agent.faults import claim, gauge, scope, table
 from agent.faults.base import Effect, Injected, Receipt, Undo
 from agent.faults.gauge import Asked, Reading
 from agent.faults.held import HeldFault, holder_of
-from agent.system import process, qdisc, queue_sender, queue_socket, queue_table
+from agent.system import process, qdisc, queue_sender, queue_socket, queue_table, table_look
 from agent.system.privilege import CAP_NET_ADMIN, has_capability
 from protos.error import FaultError, Problem, RefusedError, SpecError
 
@@ -185,7 +185,7 @@ class MangledFault(HeldFault, abc.ABC):
         """Packets that the kernel's own counters say the effect has met."""
         facts = effect.facts
         if facts["mechanism"] == "queue":
-            return queue_table.counters(facts["network"], facts["table"])[0]
+            return table_look.counters(facts["network"], facts["table"])[0]
         root = qdisc.root(facts["network"], facts["device_index"])
         return root.packets if root is not None and root.handle == facts["handle"] else 0
 
@@ -194,7 +194,7 @@ class MangledFault(HeldFault, abc.ABC):
         facts, holder = effect.facts, holder_of(effect)
         if facts["mechanism"] != "queue" or holder is None:
             return ""
-        sent = queue_table.counters(facts["network"], facts["table"])[1]
+        sent = table_look.counters(facts["network"], facts["table"])[1]
         came = sum(queue.passed for queue in queue_socket.standings(str(holder.pid)).values())
         return f"; {sent - came} passed untouched, the queue being full" if sent > came > 0 else ""
 
@@ -221,7 +221,7 @@ class MangledFault(HeldFault, abc.ABC):
         if not scope.there(facts):
             return []
         if facts["mechanism"] == "queue":
-            families = queue_table.standing(facts["network"], facts["table"])
+            families = table_look.standing(facts["network"], facts["table"])
             return [f"nftables table {family} {facts['table']} still stands" for family in families]
         root = qdisc.root(facts["network"], facts["device_index"])
         ours = root is not None and (root.handle, root.kind) == (facts["handle"], facts["mechanism"])

@@ -6,9 +6,9 @@ Invariant: a target is an identity (pid and start time), resolved at planning an
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
-from typing import Annotated
+import stat
+import time
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -16,13 +16,16 @@ from msgspec import Meta
 from agent.system import proc
 from protos.error import Problem, SpecError
 
+_PID_BYTES: Final = 32
+_MATCH_S: Final = 0.5  # for all processes of the node together; the agent does nothing else meanwhile
+
 
 class ProcessSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Exactly one of *pid_file*, *pid* and *pattern* names the processes; with *tree*, their descendants too."""
 
     pid_file: Annotated[str, Meta(description="file that holds the target's pid")] = ""
     pid: Annotated[int, Meta(ge=0, description="the target's pid")] = 0
-    pattern: Annotated[str, Meta(description="regular expression, searched in the command lines")] = ""
+    pattern: Annotated[str, Meta(max_length=1000, description="regular expression, searched in the command lines")] = ""
     tree: Annotated[bool, Meta(description="the targets' descendants too")] = True
 
 
@@ -42,24 +45,42 @@ def resolve(spec: ProcessSpec) -> list[proc.Identity]:
 
 
 def _read(path: str) -> int:
+    """The pid in a regular file. What else may stand there is told to nobody, and a pipe is not waited for."""
     try:
-        return int(Path(path).read_text(encoding="ascii").strip())
-    except (OSError, ValueError) as error:
-        raise SpecError(Problem("spec.pid_file", f"cannot read a pid from {path}: {error}")) from error
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise SpecError(Problem("spec.pid_file", f"{path} is not a regular file"))
+            text = os.read(descriptor, _PID_BYTES).strip()
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise SpecError(Problem("spec.pid_file", f"cannot read {path!r}: {reason}")) from error
+    if not text.isdigit():
+        raise SpecError(Problem("spec.pid_file", f"{path} does not hold a pid", "a pid_file holds one number"))
+    return int(text)
 
 
 def _matching(pattern: str) -> list[proc.Identity]:
+    """Searched by a library that gives up in time: a pattern can take for ever, and comes from the controller."""
+    import regex  # late: only agents that are given patterns need it
+
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+        compiled = regex.compile(pattern)
+    except regex.error as error:
         raise SpecError(Problem("spec.pattern", f"not a regular expression: {error}")) from error
-    ours = {os.getpid(), os.getppid()}
-    matched = [
-        identity
-        for pid in proc.pids()
-        if pid not in ours and (line := proc.command_line(pid)) and compiled.search(line)
-        if (identity := proc.identify(pid))
-    ]
+    ours, until = {os.getpid(), os.getppid()}, time.monotonic() + _MATCH_S
+    matched = []
+    try:
+        for pid in proc.pids():
+            line = proc.command_line(pid)
+            if pid in ours or not line or not compiled.search(line, timeout=max(0.001, until - time.monotonic())):
+                continue
+            if (identity := proc.identify(pid)) is not None:
+                matched.append(identity)
+    except TimeoutError as error:
+        raise SpecError(Problem("spec.pattern", f"takes over {_MATCH_S:g} s to match", "write it simpler")) from error
     if not matched:
         raise SpecError(Problem("spec.pattern", f"no process's command line matches {pattern!r}"))
     children = {member.pid for one in matched for member in proc.tree(one)[1:]}

@@ -10,7 +10,7 @@ Source: linux/netfilter/nf_tables.h, nf_tables_compat.h, xt_NFQUEUE.h, nfnetlink
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import ipaddress
 import socket
 import struct
@@ -27,8 +27,7 @@ SIDES: Final = ("in", "out", "sent")  # sent: what of out is TCP of this node it
 PARTS: Final = 100_000  # fractions are sampled in parts of this
 
 _SUBSYSTEM: Final = 10
-_NEW_TABLE, _NEW_CHAIN, _NEW_RULE = 0x0A00, 0x0A03, 0x0A06
-_GET_TABLE, _GET_RULE = 0x0A01, 0x0A07
+_NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _DELETE_RULE = 0x0A00, 0x0A03, 0x0A06, 0x0A08
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _OWNED: Final = 2
 _EQUAL, _LESS = 0, 2
@@ -74,51 +73,16 @@ def commit(channel: socket.socket, selection: Selection) -> None:
     raise failure
 
 
-def standing(network: str, table: str) -> list[str]:
-    """The families in which the table stands, in a network namespace ("": the caller's own)."""
+def clear(channel: socket.socket, table: str) -> None:
+    """Takes the rules out of a table that *channel* owns, and leaves its chains.
 
-    def look(channel: socket.socket) -> list[str]:
-        found = []
-        for version, family in FAMILIES.items():
-            head = struct.pack("!BBH", family, 0, 0)
-            try:
-                netlink.ask(channel, netlink.message(_GET_TABLE, netlink.REQUEST, head + text(1, table)))
-            except OSError as error:
-                if error.errno != errno.ENOENT:
-                    raise
-            else:
-                found.append("ip" if version == 4 else "ip6")
-        return found
-
-    return netlink.inside(network, netlink.NETFILTER, look)
-
-
-def counters(network: str, table: str) -> tuple[int, int]:
-    """Packets that matched and that were sent to the queue, as the kernel has counted them in the table's rules."""
-
-    def look(channel: socket.socket) -> tuple[int, int]:
-        matched = sent = 0
-        for family in FAMILIES.values():
-            head = struct.pack("!BBH", family, 0, 0)
-            request = netlink.message(_GET_RULE, netlink.REQUEST | netlink.DUMP, head + text(1, table))
-            for _, body in netlink.ask(channel, request):
-                if counts := _counts(body):
-                    matched, sent = matched + counts[0], sent + counts[-1]
-        return matched, sent
-
-    return netlink.inside(network, netlink.NETFILTER, look)
-
-
-def _counts(rule: bytes) -> list[int]:
-    """Packets of each counter in a rule."""
-    found = []
-    expressions = dict(netlink.attributes(rule, 4, len(rule))).get(4, b"")
-    for _, one in netlink.attributes(expressions, 0, len(expressions)):
-        parts = dict(netlink.attributes(one, 0, len(one)))
-        if parts.get(1) == b"counter\0":
-            inner = dict(netlink.attributes(parts[2], 0, len(parts[2])))
-            found.append(int.from_bytes(inner[2], "big"))
-    return found
+    The kernel drops what waits in any queue of the namespace when a chain goes: so the rules go first, and no packet
+    comes any more while those that are there are let through.
+    """
+    for family in FAMILIES.values():
+        head = struct.pack("!BBH", family, 0, 0) + text(1, table)
+        with contextlib.suppress(OSError):  # no table of that family
+            _send(channel, [netlink.message(_DELETE_RULE, netlink.REQUEST | netlink.ACK, head)])
 
 
 def missing() -> str:

@@ -39,6 +39,7 @@ def test_every_effect_ends_on_time_and_leaves_nothing() -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to lay a broken file over a good one in a namespace")
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_fault_in_the_undo_path_makes_it_fail(name: str, tmp_path: Path) -> None:
@@ -54,12 +55,12 @@ def test_a_planted_fault_in_the_undo_path_makes_it_fail(name: str, tmp_path: Pat
         broken = tmp_path / f"{number}.py"
         broken.write_text(text, encoding="utf-8")
         mounts.append(f"mount --bind {broken} {home / file}")
-    campaign = f"{sys.executable} -m tests.chaos.campaign --trials 8 --kinds 'process.pause (sigstop)' --workers 2"
+    campaign = f"{sys.executable} -m tests.chaos.campaign --trials 16 --kinds 'process.pause (sigstop)' --workers 2"
     script = " && ".join([*mounts, f"exec {campaign}"])
     unshare = shutil.which("unshare")
     assert unshare, "install util-linux"
     ran = subprocess.run(
-        [unshare, "--mount", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=110
+        [unshare, "--mount", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=200
     )
     assert ran.returncode == 1, ran.stdout[-2000:] + ran.stderr[-2000:]
     assert "BAD" in ran.stdout

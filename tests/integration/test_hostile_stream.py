@@ -180,7 +180,6 @@ def test_a_flood_is_held_off_and_the_stop_gets_through(hostile: Rig) -> None:
         ("a pipe that nobody writes", {"pid_file": "{fifo}"}),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="agent.faults.target reads and matches without a bound")
 def test_no_target_hangs_the_agent(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, name: str, spec: dict[str, str]
 ) -> None:
@@ -193,7 +192,6 @@ def test_no_target_hangs_the_agent(
             node.process.send_signal(signal.SIGKILL)
 
 
-@pytest.mark.xfail(strict=True, reason="agent.faults.target puts what it read into its message")
 def test_no_file_is_read_out_through_a_pid_file(hostile: Rig, tmp_path: Path) -> None:
     controller, node = hostile
     (tmp_path / "secret").write_text("root:hunter2")
@@ -202,7 +200,6 @@ def test_no_file_is_read_out_through_a_pid_file(hostile: Rig, tmp_path: Path) ->
     assert "hunter2" not in result.message
 
 
-@pytest.mark.xfail(strict=True, reason="agent.tend joins targets without counting the node's effects")
 def test_following_does_not_get_past_the_number_of_effects(hostile: Rig) -> None:
     controller, node = hostile
     follow = attempts.inject("process.pause", {"pattern": "target-[01]"}, follow=True, injection="follow")
