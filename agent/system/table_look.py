@@ -1,4 +1,4 @@
-"""What the kernel says of tables that `queue_table` has made: in which families they stand, and what their rules counted.
+"""What the kernel says of tables that `queue_table` has made: in which families they stand, what their rules counted.
 
 Asked by hand, not by `nft`, which writes broken JSON for tables with an owner (1.0.6).
 
