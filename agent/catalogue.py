@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.faults.registry import all_faults
+from protos.catalogue import SHAPED, SHAPES
 
 ROOT: Final = Path(__file__).parents[1]
 JSON_PATH: Final = ROOT / "protos" / "catalogue.json"
@@ -23,6 +24,11 @@ _TIERS: Final = {
     "journal": "the agent's next start undoes it",
     "self_healing": "nothing to undo: the system under test recovers or does not",
 }
+_SHAPED: Final = (
+    f"Kinds that take one: {', '.join(SHAPED)}. Each cut is made by the agent at one of its ends (those named first, "
+    "the smaller side), so that only these count for the blast radius; with `direction: in` they hear nothing of the "
+    "others, with `out` they are not heard. `apart` picks among the targets, by labels, pick and seed."
+)
 
 
 def entries() -> list[dict[str, Any]]:
@@ -47,6 +53,15 @@ def page(rows: list[dict[str, Any]]) -> str:
         *(f"- **{tier}**: {text};" for tier, text in _TIERS.items()), "",
         "| fault | does | ends by |", "|---|---|---|",
         *(f"| [{row['kind']}](#{_anchor(row['kind'])}) | {row['page']['does']} | {row['undo']} |" for row in rows),
+    ]  # fmt: skip
+    lines += [
+        "", "## Shapes", "",
+        "In the place of `peers`, a spec may name a shape: the controller then gives each target its peers, by the",
+        f"agents' `address` labels (several, separated by spaces) or else by where their streams come from. {_SHAPED}",
+        "", "| shape | who is cut off from whom |", "|---|---|",
+        *(f"| `{name}` | {meaning} |" for name, meaning in SHAPES.items()), "",
+        "```yaml", "fault: network.partition",
+        "spec: {shape: isolate, apart: {labels: {role: primary}}, direction: in}", "```",
     ]  # fmt: skip
     for row in rows:
         about = row["page"]

@@ -28,7 +28,7 @@ from protos.error import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from controller.fleet import Fleet, Member
 
@@ -86,15 +86,24 @@ class Dispatch:
 
     async def order_all(
         self, agent_ids: Iterable[str], kind: str, arguments: Json, *, run_id: str = "",
-        actor: str = "", timeout_s: float = 30.0, together: bool = False,
+        actor: str = "", timeout_s: float = 30.0, together: bool = False, each: Mapping[str, Json] | None = None,
     ) -> dict[str, Json | BlackstartError]:  # fmt: skip
-        """The same order to several agents at once; by agent, its body or its error. *together*: they start as one."""
+        """The same order to several agents at once; by agent, its body or its error.
+
+        *together*: they start as one. *each*: arguments by agent, beside those that all are given.
+        """
         agents = sorted(set(agent_ids))
         start_ns = time.monotonic_ns() + int(LEAD_S * 1e9) if together and len(agents) > 1 else 0
         answers = await asyncio.gather(
             *(
                 self.order(
-                    agent, kind, arguments, run_id=run_id, actor=actor, timeout_s=timeout_s, not_before_ns=start_ns
+                    agent,
+                    kind,
+                    arguments | (each or {}).get(agent, {}),
+                    run_id=run_id,
+                    actor=actor,
+                    timeout_s=timeout_s,
+                    not_before_ns=start_ns,
                 )
                 for agent in agents
             ),

@@ -59,6 +59,7 @@ class Member:
     wall_offset_ns: int = 0  # the agent's own wall clock minus its monotonic one
     series: dict[int, tuple[str, str]] = field(default_factory=dict)  # gauges by id: name and unit
     link: Link | None = None
+    address: str = ""  # where its stream comes from
     spool_id: str = ""
     effects: int = 0
     spooled: int = 0
@@ -110,8 +111,8 @@ class Fleet:
     def member(self, agent_id: str) -> Member | None:
         return self._members.get(agent_id)
 
-    async def attach(self, hello: pb.Hello, link: Link, *, now_ns: int, wall_ns: int) -> Member:
-        """The member that said *hello*, connected by *link*; an earlier link of the same id is closed."""
+    async def attach(self, hello: pb.Hello, link: Link, *, now_ns: int, wall_ns: int, address: str = "") -> Member:
+        """The member that said *hello*, connected by *link* from *address*; an earlier link of the id is closed."""
         member = self._members.setdefault(hello.agent_id, Member(hello.agent_id))
         if member.link is not None:
             member.link.close("replaced by a newer connection of the same agent")
@@ -121,7 +122,7 @@ class Fleet:
         member.labels = dict(hello.labels)
         member.capabilities = tuple(_capability(row) for row in hello.capabilities)
         member.series = {row.id: (row.name, row.unit) for row in hello.series}
-        member.link, member.agent_ns = link, hello.monotonic_ns
+        member.link, member.agent_ns, member.address = link, hello.monotonic_ns, address
         member.wall_offset_ns = hello.wall_ns - hello.monotonic_ns
         self.heard(member, now_ns=now_ns, wall_ns=wall_ns)
         await self._announce()

@@ -20,21 +20,44 @@ from protos.error import Problem, SpecError
 PATH: Final = Path(__file__).parent / "catalogue.json"
 Json = dict[str, Any]
 
+# Who is cut off from whom among an injection's targets; worked out by the controller (controller/run/shape.py).
+SHAPES: Final = {
+    "bridge": "two halves that see nothing of each other, and one agent that sees both (`apart`; else drawn)",
+    "complete": "everybody from everybody",
+    "halves": "the first half, by agent id, from the second; the first is the smaller",
+    "isolate": "those `apart` (else one, drawn), together, from the rest",
+    "majorities_ring": "each sees a majority, no two the same one; the ring is drawn; four agents at least",
+    "minority_third": "fewer than a third, but one at least, drawn, from the rest",
+    "primaries": "each of those `apart` from everybody, the other ones too",
+    "random_halves": "halves that are drawn",
+}
+APART: Final = ("bridge", "isolate", "primaries")  # shapes that set some of the targets apart
+SHAPED: Final = (
+    "network.bandwidth", "network.corrupt", "network.delay", "network.duplicate", "network.loss", "network.partition",
+    "network.reorder",
+)  # fmt: skip
+_SHAPE: Final[Json] = {
+    "description": "who is cut off from whom among the targets; gives each its peers, in the place of `peers`",
+    "enum": list(SHAPES),
+}
+_APART: Final[Json] = {
+    "description": f"of the targets, who stands apart; for the shapes {', '.join(APART)}",
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "labels": {"type": "object", "default": {}, "description": "labels that those apart have"},
+        "pick": {
+            "type": ["string", "integer"],
+            "description": 'how many of them, as in targets: one, all, minority, majority, 3, "30%"',
+        },
+        "seed": {"type": "integer", "description": "for the pick; the run's own if left out"},
+    },
+}
+
 # Fields that the controller takes out of a spec before agents see it, by kind: name -> (schema, what it stands for).
 BY_CONTROLLER: Final[dict[str, dict[str, tuple[Json, str]]]] = {
-    "network.partition": {
-        "shape": (
-            {
-                "description": "who is cut off from whom among the targets, worked out by the controller",
-                "enum": [
-                    "bridge", "complete", "halves", "isolate", "majorities_ring", "minority_third", "one", "primaries",
-                    "random_halves",
-                ],
-            },
-            "peers",
-        )
-    }
-}  # fmt: skip
+    kind: {"shape": (_SHAPE, "peers"), "apart": (_APART, "peers")} for kind in SHAPED
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +141,9 @@ def type_of(about: Json, schema: Json) -> str:
         return str(about["const"])
     if "anyOf" in about:
         return " | ".join(type_of(one, schema) for one in about["anyOf"])
-    name = str(about.get("type", "any"))
+    if isinstance(found := about.get("type", "any"), list):
+        return " | ".join(map(str, found))
+    name = str(found)
     name = "mapping" if name == "object" else name
     if name == "array":
         name = f"list of {type_of(about.get('items') or {}, schema)}"

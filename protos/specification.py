@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from protos.catalogue import BY_CONTROLLER, catalogue, resolved, spec_schema, suggestion, type_of
+from protos.catalogue import BY_CONTROLLER, SHAPED, catalogue, resolved, spec_schema, suggestion, type_of
 from protos.error import Problem
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def check_spec(kind: str, spec: object, where: str = "spec") -> list[Problem]:
     for name, (_, stands_for) in BY_CONTROLLER.get(kind, {}).items():
         if isinstance(spec, dict) and name in spec and spec.get(stands_for):
             found.append(Problem(f"{where}.{name}", f"stands beside {stands_for}", "give one of the two"))
+    if isinstance(spec, dict) and "apart" in spec and "shape" not in spec and kind in SHAPED:
+        found.append(Problem(f"{where}.apart", "stands without a shape", "write shape: isolate beside it"))
     return sorted(dict.fromkeys(found), key=lambda problem: problem.where)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import structlog
 
@@ -75,14 +76,15 @@ class AgentLink(rpc.AgentLinkServicer):
         self._log = structlog.get_logger("controller.link")
 
     async def Connect(self, request_iterator: AsyncIterator[pb.AgentMessage], context: Any) -> Any:  # noqa: N802
-        del context
         hello = await _hello(request_iterator)
         if hello.agent_id != (name := caller.get().name):
             raise DeniedError(f"the certificate names {name}, the hello names {hello.agent_id}")
         link = StreamLink()
         acknowledged = await self._store.acknowledged(hello.agent_id, hello.spool_id)
         link.send(self._welcome(acknowledged))
-        member = await self._fleet.attach(hello, link, now_ns=time.monotonic_ns(), wall_ns=time.time_ns())
+        member = await self._fleet.attach(
+            hello, link, now_ns=time.monotonic_ns(), wall_ns=time.time_ns(), address=_address(context.peer())
+        )
         await self._store.put_agent(member.record())
         again = self._dispatch.resend(member.id)
         self._log.info("agent connected", agent=member.id, version=member.version, orders_sent_again=again)
@@ -158,6 +160,12 @@ def certificate(authority: Authority, csr_pem: bytes, agent_id: str) -> pb.Certi
 
     pem = authority.sign_agent(csr_pem, agent_id)
     return pb.Certificate(certificate_pem=pem, ca_pem=authority.ca_pem, not_after_s=int(identity(pem).not_after_s))
+
+
+def _address(peer: str) -> str:
+    """The IP address in gRPC's name of a peer (`ipv4:10.0.0.5:4711`, `ipv6:[fd00::5]:4711`); empty for others."""
+    family, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if family in ("ipv4", "ipv6") else ""
 
 
 async def _hello(messages: AsyncIterator[pb.AgentMessage]) -> pb.Hello:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.admission import Reservation
-from controller.run import measure, recovering
+from controller.run import measure, recovering, shaping
 from controller.run.active import ActiveRun, Injection, ProbeUse, check_injection, lasting
 from controller.selector import parse, select
 from protos.error import BlackstartError, ProbeError, Problem, RefusedError, SpecError, StrandedError
@@ -92,20 +92,22 @@ class Driver:
         """Injects on every agent picked, together: `{name, fault, effects, confirmed}`."""
         name = name or self._free_name(fault)
         check_injection(self._run, name, duration_s, on_lost_controller)
-        agents = self._pick("fault", fault, targets)
-        injection = Injection(name, fault, f"{parse(targets)}: {', '.join(agents)}", agents)
-        plan = {"fault": fault, "spec": spec or {}, "duration_s": duration_s}
-        planned = self._all(await self._order_all(agents, "fault.plan", plan, SHORT_S))
+        specs, whom = shaping.specs(self._reach.fleet, self._run.seed, fault, targets, spec or {})
+        agents = list(specs)
+        injection = Injection(name, fault, whom, agents)
+        each = {agent: {"spec": own} for agent, own in specs.items()}
+        plan = {"fault": fault, "duration_s": duration_s}
+        planned = self._all(await self._order_all(agents, "fault.plan", plan, SHORT_S, each=each))
         self._admit(injection, planned, duration_s)
         arguments = {
-            "injection": name, "fault": fault, "spec": spec or {}, "duration_s": duration_s,
+            "injection": name, "fault": fault, "duration_s": duration_s,
             "on_lost_controller": on_lost_controller, **({"follow": True} if follow else {}),
         }  # fmt: skip
         await self._touch(agents)
         self._run.injections[name] = injection
         await self._keep(injection)
-        await self._tell("fault.injecting", f"Injecting {fault} ({name}) on {', '.join(agents)}")
-        answers = await self._order_all(agents, "fault.inject", arguments, INJECT_S, together=True)
+        await self._tell("fault.injecting", f"Injecting {fault} ({name}) on {whom}")
+        answers = await self._order_all(agents, "fault.inject", arguments, INJECT_S, together=True, each=each)
         self._take(injection, answers)
         if failed := {agent: answer for agent, answer in answers.items() if isinstance(answer, BlackstartError)}:
             await self._undo(injection, failed)
@@ -247,11 +249,12 @@ class Driver:
         await self._reach.chronicle.add(self._run.id, kind, message, body)
 
     async def _order_all(
-        self, agents: list[str], kind: str, arguments: Json, timeout_s: float, *, together: bool = False
-    ) -> dict[str, Json | BlackstartError]:
+        self, agents: list[str], kind: str, arguments: Json, timeout_s: float, *, together: bool = False,
+        each: Mapping[str, Json] | None = None,
+    ) -> dict[str, Json | BlackstartError]:  # fmt: skip
         return await self._reach.dispatch.order_all(
             agents, kind, arguments, run_id=self._run.id, actor=self._run.record.actor, timeout_s=timeout_s,
-            together=together,
+            together=together, each=each,
         )  # fmt: skip
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.run import signature
+from controller.run import shaping, signature
 from controller.run.variable import substituted
 from controller.selector import parse, select
 from protos.error import BlackstartError, Problem, SpecError
@@ -84,15 +84,17 @@ async def _step(reach: Reach, path: str, name: str, function: str, arguments: Js
         able = [agent for agent in candidates if not agent.missing]
         step["drawn"] = selector.seed is None and len(step["agents"]) < len(able)
         if family == "fault":
-            step["effects"] = await _effects(reach, kind, arguments, step["agents"])
+            step["effects"] = await _effects(reach, kind, arguments, seed)
     except BlackstartError as error:
         step["problem"] = str(error)
     return step
 
 
-async def _effects(reach: Reach, fault: str, arguments: Json, agents: list[str]) -> list[Json]:
-    order = {"fault": fault, "spec": arguments.get("spec") or {}, "duration_s": arguments.get("duration_s", 300)}
-    answers = await reach.dispatch.order_all(agents, "fault.plan", order, timeout_s=PLAN_S)
+async def _effects(reach: Reach, fault: str, arguments: Json, seed: int) -> list[Json]:
+    specs, _ = shaping.specs(reach.fleet, seed, fault, arguments.get("targets"), arguments.get("spec") or {})
+    order = {"fault": fault, "duration_s": arguments.get("duration_s", 300)}
+    each = {agent: {"spec": spec} for agent, spec in specs.items()}
+    answers = await reach.dispatch.order_all(specs, "fault.plan", order, timeout_s=PLAN_S, each=each)
     effects = []
     for agent, answer in answers.items():
         if isinstance(answer, BlackstartError):

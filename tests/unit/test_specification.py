@@ -43,7 +43,10 @@ def test_every_field_is_described(kind):
         ("network.partition", {"network_of": {"pdi": 3}}, "spec.network_of.pdi: network.partition has no such field"),
         ("network.partition", {"network_of": 3}, "spec.network_of: 3 is not a mapping or null"),
         ("network.partition", {"shape": "haves"}, "spec.shape: 'haves' is not known here (did you mean halves"),
-        ("network.partition", {"shape": "one", "peers": ["10.0.0.1"]}, "spec.shape: stands beside peers"),
+        ("network.partition", {"shape": "isolate", "peers": ["10.0.0.1"]}, "spec.shape: stands beside peers"),
+        ("network.delay", {"apart": {"pick": 1}, "delay_ms": 5}, "spec.apart: stands without a shape"),
+        ("network.loss", {"shape": "isolate", "apart": {"pik": 1}, "loss_fraction": 0.1}, "spec.apart.pik: network"),
+        ("network.partition", {"shape": "isolate", "apart": {"pick": []}}, "spec.apart.pick: [] is not a text or a"),
     ],
 )
 def test_each_problem_says_where_what_and_the_remedy(kind, spec, said):
