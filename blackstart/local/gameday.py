@@ -52,7 +52,7 @@ class Gameday:
         for group in self.plan.sequence:
             steps = [step for step in group if self._can(step)]
             submitted = [self._submit(client, step, profile) for step in steps]
-            for run in submitted:
+            for run in filter(None, submitted):
                 self._follow(client, run)
             if self.stopped:
                 return
@@ -64,10 +64,16 @@ class Gameday:
             self.console.print(Text.assemble(("not tested  ", "yellow"), f"{step.title}: {missing}"), soft_wrap=True)
         return not missing
 
-    def _submit(self, client: Client, step: plans.Step, profile: dict[str, Any]) -> pb.Run:
+    def _submit(self, client: Client, step: plans.Step, profile: dict[str, Any]) -> pb.Run | None:
+        """The run; None where the controller would not take it, which ends the gameday after what is under way."""
         self.console.print(Text(f"\n{step.title}", style="bold"), soft_wrap=True)
         experiment = yaml.safe_load(step.experiment.read_text(encoding="utf-8"))
-        return client.submit(experiment, source=step.experiment.name, variables=step.variables, profile=profile)
+        try:
+            return client.submit(experiment, source=step.experiment.name, variables=step.variables, profile=profile)
+        except BlackstartError as error:
+            self.not_tested.append(pb.NotTested(title=step.title, source=step.experiment.name, missing=str(error)))
+            self.stopped = f"stopped: {step.title!r} could not be submitted: {error}"
+            return None
 
     def _follow(self, client: Client, run: pb.Run) -> None:
         ended, aborted = Followed(client, run.id).watch_or_abort()

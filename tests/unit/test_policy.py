@@ -36,7 +36,7 @@ def test_the_longest_duration_is_the_nodes() -> None:
         Policy(faults=["*"], longest_s=60).check(effect(), 61, [])
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()], ids=["init", "agent", "parent"])
 def test_the_agent_and_all_above_it_are_safe(pid: int) -> None:
     target = proc.identify(pid)
     with pytest.raises(RefusedError, match="is protected"):
