@@ -191,3 +191,11 @@ class RunDocument:
     steps: tuple[StepEntry, ...] = ()
     gauges: tuple[GaugeEntry, ...] = ()
     certificates: tuple[CertificateEntry, ...] = ()  # of every agent on which something was injected
+
+
+def skipped(title: str, source: str, missing: str) -> RunDocument:
+    """What was never run, since *missing*: it has a row and no verdict."""
+    return RunDocument(
+        id="", title=title, description="", state="", verdict="", outcome="", reasons=(), actor="", source=source,
+        seed=0, started_wall_ns=0, ended_wall_ns=0, skipped=missing,
+    )  # fmt: skip

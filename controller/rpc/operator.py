@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from controller import approval
 from controller.pki import new_token
+from controller.report.document import skipped
 from controller.report.document_json import run_to_json
 from controller.report.render import render
 from controller.rpc.auth import caller
@@ -103,10 +104,11 @@ class Operator(DriverCalls):
 
     async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportReply:  # noqa: N802
         del context
-        if not request.run_ids:
+        if not request.run_ids and not request.not_tested:
             raise SpecError(Problem("run_ids", "are empty", "name one run or several"))
         records = [await self._record(run_id) for run_id in request.run_ids]
         documents = [await assemble(self._store, record) for record in records]
+        documents += [skipped(row.title, row.source, row.missing) for row in request.not_tested]
         title = request.title or (records[0].title if len(records) == 1 else f"{len(records)} runs")
         media_type, content = render(documents, title, request.format or "json")
         return pb.ReportReply(media_type=media_type, content=content.encode() if isinstance(content, str) else content)

@@ -41,5 +41,8 @@ def test_a_refused_submission_ends_the_gameday_with_a_report(tmp_path):
     assert "'second' could not be submitted" in day.stopped
     assert "dangerous" in day.stopped
     assert day.exit() is Exit.INCONCLUSIVE
-    report = json.loads(written["json"].read_text())
-    assert "second" in json.dumps(report), report.keys()
+    first, second = json.loads(written["json"].read_text())["runs"]
+    assert (first["title"], second["title"]) == ("first", "second")
+    assert "dangerous" in second["skipped"]
+    assert "not tested" in written["html"].read_text().lower()
+    assert 'skipped="1"' in written["junit"].read_text()
