@@ -36,6 +36,7 @@ KINDS: Final[dict[str, str]] = {  # kind -> module:class
     "network.partition": "network_partition:NetworkPartition",
     "network.port_block": "network_port_block:NetworkPortBlock",
     "network.reorder": "network_reorder:NetworkReorder",
+    "network.reset": "network_reset:NetworkReset",
     "process.kill": "process_kill:ProcessKill",
     "process.pause": "process_pause:ProcessPause",
     "process.restart_loop": "process_restart_loop:ProcessRestartLoop",
