@@ -23,8 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from agent.faults.reach import _checksum
-from agent.system import libc, neighbour
+from agent.system import checksum, libc, neighbour
 
 _CANDIDATES_MAX: Final = 8  # asked at the same time
 _FIRST_HOSTS: Final = 3  # of a network of which nobody is known
@@ -111,7 +110,7 @@ def _echoes(peer: str, question: dict[str, Any]) -> dict[str, Any]:
             while len(sent) < count and begun + len(sent) * interval_s <= time.monotonic():
                 head = struct.pack("!BBHHH", request, 0, 0, identity, len(sent))
                 with contextlib.suppress(OSError):
-                    channel.send(head[:2] + struct.pack("!H", _checksum(head + body)) + head[4:] + body)
+                    channel.send(head[:2] + struct.pack("!H", checksum.internet(head, body)) + head[4:] + body)
                 sent.append(time.monotonic_ns())
                 last = time.monotonic()
             answered = len({number for number, _, _ in replies}) == count if len(sent) == count else False

@@ -81,7 +81,7 @@ class MangledFault(HeldFault, abc.ABC):
     def missing(self) -> str:
         if not has_capability(CAP_NET_ADMIN):
             return "root (CAP_NET_ADMIN)"
-        lacks = [_queue_lacks(), qdisc.lacks(self.qdisc_kind)]
+        lacks = [queue_lacks(), qdisc.lacks(self.qdisc_kind)]
         return " and ".join(lacks) if all(lacks) else ""
 
     def plan(self, spec: Any) -> list[Effect]:
@@ -99,7 +99,7 @@ class MangledFault(HeldFault, abc.ABC):
 
     def _mechanism(self, spec: Any) -> str:
         """The asked mechanism, or the best there is; SpecError when the node cannot."""
-        no_queue, no_qdisc = _queue_lacks(), qdisc.lacks(self.qdisc_kind)
+        no_queue, no_qdisc = queue_lacks(), qdisc.lacks(self.qdisc_kind)
         if spec.mechanism == "auto":
             if not no_queue:
                 return "queue"
@@ -235,7 +235,7 @@ class MangledFault(HeldFault, abc.ABC):
         return f"{inside}tc qdisc del dev {facts['device']} root handle {facts['handle']:x}:"
 
 
-def _queue_lacks() -> str:
+def queue_lacks() -> str:
     """What the kernel lacks for queues; what it was once found to have it goes on to have."""
     if not _found:
         if lacks := queue_socket.missing() or queue_table.missing():

@@ -17,7 +17,7 @@ import sys
 import time
 from typing import Any
 
-from agent.system import libc
+from agent.system import checksum, libc
 
 ANSWERS = "answers"
 
@@ -62,7 +62,7 @@ def _echo(peer: str, port: int, timeout_s: float) -> str:
     with socket.socket(family, socket.SOCK_RAW, protocol) as channel:
         mark = os.urandom(8)
         body = struct.pack("!BBHHH", request, 0, 0, os.getpid() & 0xFFFF, 1) + mark
-        packet = body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
+        packet = body[:2] + struct.pack("!H", checksum.internet(body)) + body[4:]
         until = time.monotonic() + timeout_s
         try:
             channel.sendto(packet, (peer, 0))
@@ -77,14 +77,6 @@ def _echo(peer: str, port: int, timeout_s: float) -> str:
         except OSError as error:
             return errno.errorcode.get(error.errno or 0, str(error))
     return "no answer in time"
-
-
-def _checksum(body: bytes) -> int:
-    """Internet checksum. Source: RFC 1071."""
-    total = sum(struct.unpack(f"!{len(body) // 2}H", body))
-    total = (total >> 16) + (total & 0xFFFF)
-    folded: int = total + (total >> 16)
-    return ~folded & 0xFFFF
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ KINDS: Final[dict[str, str]] = {  # kind -> module:class
     "network.bandwidth": "network_bandwidth:NetworkBandwidth",
     "network.corrupt": "network_corrupt:NetworkCorrupt",
     "network.delay": "network_delay:NetworkDelay",
+    "network.dns": "network_dns:NetworkDns",
     "network.duplicate": "network_duplicate:NetworkDuplicate",
     "network.loss": "network_loss:NetworkLoss",
     "network.partition": "network_partition:NetworkPartition",
