@@ -36,6 +36,14 @@ class Record(msgspec.Struct, kw_only=True):
     note: str = ""
 
 
+class _Identity(msgspec.Struct):
+    id: str
+
+
+class _Named(msgspec.Struct):
+    effect: _Identity
+
+
 class Journal:
     """An open journal in *directory*, which is made if it is not there."""
 
@@ -157,6 +165,7 @@ def _decode(line: bytes) -> Record | None:
     if checksum != b"%08x " % zlib.crc32(body):
         return None
     try:
+        msgspec.json.decode(body, type=_Named)  # a record without an id would be given a new one at each reading
         return msgspec.json.decode(body, type=Record)
     except (ValueError, RecursionError):
         return None

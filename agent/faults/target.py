@@ -6,14 +6,13 @@ Invariant: a target is an identity (pid and start time), resolved at planning an
 from __future__ import annotations
 
 import os
-import stat
 import time
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from agent.system import proc
+from agent.system import proc, small_file
 from protos.error import Problem, SpecError
 
 _PID_BYTES: Final = 32
@@ -47,14 +46,8 @@ def resolve(spec: ProcessSpec) -> list[proc.Identity]:
 def _read(path: str) -> int:
     """The pid in a regular file. What else may stand there is told to nobody, and a pipe is not waited for."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise SpecError(Problem("spec.pid_file", f"{path} is not a regular file"))
-            text = os.read(descriptor, _PID_BYTES).strip()
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        text = small_file.read(path, _PID_BYTES).strip()
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise SpecError(Problem("spec.pid_file", f"cannot read {path!r}: {reason}")) from error
     if not text.isdigit():

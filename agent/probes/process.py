@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import time
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from agent.probes.base import ProbeSpec
-from agent.system import proc
+from agent.system import proc, small_file
 from protos.recovery import Code
 
 TICKS_S: Final = os.sysconf("SC_CLK_TCK")
 SETTLED_S: Final = 2.0
 RESCAN_S: Final = 1.0
+MATCH_S: Final = 0.1  # for all processes together: a pattern comes from outside, and can take for ever
+PATTERN_MAX: Final = 1000
+_PID_BYTES: Final = 32
 
 
 class ProcessSpec(ProbeSpec):
@@ -30,11 +33,25 @@ class ProcessSpec(ProbeSpec):
             found.append(("pid_file", "exactly one of pid_file, pid and pattern must name the process"))
         if self.pid < 0:
             found.append(("pid", f"{self.pid} is not above 0"))
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            found.append(("pattern", f"not a regular expression: {error}"))
+        if len(self.pattern) > PATTERN_MAX:
+            found.append(("pattern", f"longer than {PATTERN_MAX} characters"))
+        elif self.pattern:
+            import regex  # late: only probes by pattern need it
+
+            try:
+                regex.compile(self.pattern)
+            except regex.error as error:
+                found.append(("pattern", f"not a regular expression: {error}"))
         return found
+
+
+def _compiled(pattern: str) -> Any:
+    """By a library that gives up in time."""
+    if not pattern:
+        return None
+    import regex
+
+    return regex.compile(pattern)
 
 
 class ProcessProbe:
@@ -44,7 +61,7 @@ class ProcessProbe:
     spec_type: ClassVar[type[ProbeSpec]] = ProcessSpec
 
     def __init__(self, spec: ProcessSpec) -> None:
-        self._spec, self._pattern = spec, re.compile(spec.pattern)
+        self._spec, self._pattern = spec, _compiled(spec.pattern)
         self._found: proc.Identity | None = None
         # Pids that do not match. Between fork and exec a child shows its parent's command line, so young ones are not
         # remembered; and all are looked at again now and then, since a process may exec, and a pid be used again.
@@ -56,7 +73,8 @@ class ProcessProbe:
         return "" if Path("/proc/self/stat").exists() else "/proc"
 
     async def open(self) -> None:
-        self._found = proc.identify(self._spec.pid) if self._spec.pid else self._look()
+        with contextlib.suppress(OSError):
+            self._found = proc.identify(self._spec.pid) if self._spec.pid else self._look()
 
     async def attempt(self, timeout_s: float) -> Code:
         del timeout_s  # /proc answers at once
@@ -85,10 +103,10 @@ class ProcessProbe:
     def _look(self) -> proc.Identity | None:
         if self._spec.pid_file:
             try:
-                return proc.identify(int(Path(self._spec.pid_file).read_text(encoding="ascii")))
+                return proc.identify(int(small_file.read(self._spec.pid_file, _PID_BYTES)))
             except (FileNotFoundError, ValueError, OverflowError):
                 return None  # between two lives the file is absent, empty or torn
-        now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        until, now_s = time.monotonic() + MATCH_S, time.clock_gettime(time.CLOCK_BOOTTIME)
         if now_s - self._scanned_s > RESCAN_S:
             self._known.clear()
             self._scanned_s = now_s
@@ -96,7 +114,7 @@ class ProcessProbe:
             line, seen = proc.command_line(pid), proc.stat(pid)
             if seen is None or seen.state in "ZX":
                 continue
-            if line and self._pattern.search(line):
+            if line and self._pattern.search(line, timeout=max(0.001, until - time.monotonic())):
                 return proc.Identity(pid, seen.start, seen.name)
             if now_s - seen.start / TICKS_S > SETTLED_S:
                 self._known.add(pid)

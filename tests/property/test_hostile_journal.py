@@ -195,6 +195,12 @@ def test_what_is_nested_without_end_is_no_record() -> None:
         assert ids(journal) == ["b"]
 
 
+def test_what_names_no_effect_is_no_record() -> None:
+    body = msgspec.json.encode(record("a", "intent")).replace(b'"id":"a",', b"")
+    with journal_of(b"%08x %b\n" % (zlib.crc32(body), body) + written([("b", "intent")])) as journal:
+        assert ids(journal) == ["b"]
+
+
 def test_a_journal_that_was_removed_is_still_read_and_refuses_what_is_new() -> None:
     with journal_of(written([("a", "intent")])) as journal:
         journal._path.unlink()
