@@ -11,6 +11,7 @@ import json
 import time
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -28,7 +29,7 @@ from protos.error import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from controller.fleet import Fleet, Member
 
@@ -73,16 +74,7 @@ class Dispatch:
         """
         pending = self._make(agent_id, kind, arguments, run_id, actor, timeout_s, not_before_ns)
         self._send(pending)
-        outcome = "timeout"
-        try:
-            result = await asyncio.wait_for(pending.answer, timeout_s)
-            outcome = pb.Status.Name(result.status).removeprefix("STATUS_").lower()
-        except TimeoutError:
-            raise TransientError(f"agent {agent_id} did not answer {kind} within {timeout_s:g} s") from None
-        finally:
-            del self._pending[pending.order.id]
-            self.counts[kind, outcome] = self.counts.get((kind, outcome), 0) + 1
-        return _body(agent_id, kind, result)
+        return (await self._answers([pending], timeout_s))[0]()
 
     async def order_all(
         self, agent_ids: Iterable[str], kind: str, arguments: Json, *, run_id: str = "",
@@ -94,27 +86,41 @@ class Dispatch:
         """
         agents = sorted(set(agent_ids))
         start_ns = time.monotonic_ns() + int(LEAD_S * 1e9) if together and len(agents) > 1 else 0
-        answers = await asyncio.gather(
-            *(
-                self.order(
-                    agent,
-                    kind,
-                    arguments | (each or {}).get(agent, {}),
-                    run_id=run_id,
-                    actor=actor,
-                    timeout_s=timeout_s,
-                    not_before_ns=start_ns,
-                )
-                for agent in agents
-            ),
-            return_exceptions=True,
-        )
+        waiting: list[_Pending] = []
         found: dict[str, Json | BlackstartError] = {}
-        for agent, answer in zip(agents, answers, strict=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, BlackstartError):
-                raise answer
-            found[agent] = answer
-        return found
+        for agent in agents:
+            own = arguments | (each or {}).get(agent, {})
+            try:
+                waiting.append(self._make(agent, kind, own, run_id, actor, timeout_s, start_ns))
+            except BlackstartError as error:
+                found[agent] = error
+        for pending in waiting:  # nothing is waited for before all are on their way
+            self._send(pending)
+        for pending, answer in zip(waiting, await self._answers(waiting, timeout_s), strict=True):
+            try:
+                found[pending.agent_id] = answer()
+            except BlackstartError as error:
+                found[pending.agent_id] = error
+        return dict(sorted(found.items()))
+
+    async def _answers(self, waiting: list[_Pending], timeout_s: float) -> list[Callable[[], Json]]:
+        """One call for each, which gives its body or raises; once all have answered, or the time is over."""
+        try:
+            if waiting:
+                await asyncio.wait([pending.answer for pending in waiting], timeout=timeout_s)
+        finally:
+            for pending in waiting:
+                del self._pending[pending.order.id]
+        return [partial(self._answer, pending, timeout_s) for pending in waiting]
+
+    def _answer(self, pending: _Pending, timeout_s: float) -> Json:
+        kind = pending.order.kind
+        result = pending.answer.result() if pending.answer.done() else None
+        outcome = pb.Status.Name(result.status).removeprefix("STATUS_").lower() if result is not None else "timeout"
+        self.counts[kind, outcome] = self.counts.get((kind, outcome), 0) + 1
+        if result is None:
+            raise TransientError(f"agent {pending.agent_id} did not answer {kind} within {timeout_s:g} s")
+        return _body(pending.agent_id, kind, result)
 
     def resolve(self, agent_id: str, result: pb.Result) -> None:
         """Takes in an agent's result; one for an order that nobody waits for any more is logged."""

@@ -6,6 +6,7 @@ in force; an agent that was away learns of it at its welcome.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -71,12 +72,14 @@ class EmergencyStop:
         connected = [member.id for member in members if member.connected]
         answers = await self._reach.dispatch.order_all(connected, kind, {}, actor=actor, timeout_s=STOP_S)
         unreachable = [member.id for member in members if not member.connected]
-        reverted = 0
-        for agent, answer in answers.items():
-            if isinstance(answer, BlackstartError):
-                unreachable.append(agent)
-                continue
-            for effect in answer.get("effects", ()):
-                await self._reach.update_effect(str(effect.get("run_id") or ""), agent, effect)
-                reverted += effect["state"] == "reverted"
+        unreachable += [agent for agent, answer in answers.items() if isinstance(answer, BlackstartError)]
+        told = [
+            (agent, effect)
+            for agent, answer in answers.items() if not isinstance(answer, BlackstartError)
+            for effect in answer.get("effects", ())
+        ]  # fmt: skip
+        await asyncio.gather(
+            *(self._reach.update_effect(str(effect.get("run_id") or ""), agent, effect) for agent, effect in told)
+        )
+        reverted = sum(effect["state"] == "reverted" for _, effect in told)
         return Stopped(len(answers), reverted, self._reach.leftovers.words(), sorted(unreachable))

@@ -37,6 +37,7 @@ class Injection:
     agents: list[str]
     effects: list[Json] = field(default_factory=list)
     until_wall_ns: int = 0  # none of it can be in force any more by then
+    _places: dict[tuple[str, str], int] = field(default_factory=dict)  # of effects, by agent and id
 
     @property
     def confirmed(self) -> bool:
@@ -48,11 +49,13 @@ class Injection:
 
     def take(self, agent_id: str, effect: Json) -> None:
         """Takes in what an agent says of one effect: one that is known, or one that joined since."""
-        for k, known in enumerate(self.effects):
-            if (known["agent_id"], known["id"]) == (agent_id, effect.get("id")):
-                self.effects[k] = merged(known, effect, agent_id)
-                return
-        self.effects.append(merged({}, effect, agent_id))
+        if len(self._places) != len(self.effects):
+            self._places = {(known["agent_id"], known["id"]): k for k, known in enumerate(self.effects)}
+        place = self._places.setdefault((agent_id, str(effect.get("id"))), len(self.effects))
+        if place < len(self.effects):
+            self.effects[place] = merged(self.effects[place], effect, agent_id)
+        else:
+            self.effects.append(merged({}, effect, agent_id))
 
     def document(self) -> Json:
         return {

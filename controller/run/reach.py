@@ -34,6 +34,8 @@ class Reach:
     leftovers: Leftovers
     active: dict[str, ActiveRun] = field(default_factory=dict)  # runs that are not ended, by id
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)  # of injections: a reader's change is not overwritten
+    _keeping: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)  # not begun yet, by run and name
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def keep_clock(self, run_id: str, agent_id: str) -> None:
         """Notes how the agent's clock stands to the controller's wall clock: reports tell all times in the latter."""
@@ -76,9 +78,24 @@ class Reach:
         )
 
     async def keep(self, run_id: str, injection: Injection) -> None:
-        """Writes the injection as the run's memory has it."""
+        """Returns once the injection is written as it is now; callers that come together share one writing."""
+        key = (run_id, injection.name)
+        if (task := self._keeping.get(key)) is None:
+            task = self._keeping[key] = asyncio.create_task(self._keep(run_id, injection))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+        await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever was cancelled meanwhile will not ask for it
+
+    async def _keep(self, run_id: str, injection: Injection) -> None:
         async with self.writing:
-            await self.store.put(run_id, "injections", injection.name, injection.document())
+            del self._keeping[run_id, injection.name]  # who changes it from now on needs a writing of his own
+            document = injection.document()
+            await self.store.put(run_id, "injections", injection.name, document)
         for effect in injection.effects:
             await self.leftovers.take(str(effect["agent_id"]), effect)
 

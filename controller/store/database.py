@@ -2,6 +2,8 @@
 
 Invariants: a transaction that has begun is finished or rolled back also when its caller is cancelled; writes of one
 process follow each other; no exception of SQLAlchemy or a driver leaves this module untranslated.
+Group commit: writes that wait while another is being written go into one transaction, in their order, and each caller
+learns of its own once all are on disk. If one of them fails, none of the group was written, and each is made alone.
 SQLite runs in WAL with synchronous=FULL: every commit is an fsync, since what was acknowledged must be there after a
 power cut. It is opened as one process's own (`FileLock`).
 """
@@ -13,6 +15,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -28,6 +31,7 @@ from protos.error import BlackstartError, Problem, RefusedError, SpecError, Tran
 T = TypeVar("T")
 _WRITES: Final = "blackstart_writes"
 _BUSY_MS: Final = 10_000  # readers from outside, such as a backup, may hold the file for a moment
+_GROUP_MAX: Final = 500  # writes in one transaction: the first of them waits for the last
 _SQLITE_LEAST: Final = (3, 35)  # RETURNING
 _REMEDIES: Final = {
     "SQLITE_FULL": "is full: free space on its disk",
@@ -41,6 +45,14 @@ _REMEDIES: Final = {
 _BROKEN: Final = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Write:
+    """What waits to be written, and whom it is promised to."""
+
+    work: Callable[[AsyncConnection], Awaitable[Any]]
+    done: asyncio.Future[Any]
+
+
 class Database:
     """Read and write transactions on the database at a URL of SQLAlchemy."""
 
@@ -51,7 +63,8 @@ class Database:
         self.where = str(self._path or self._url.render_as_string(hide_password=True))
         self._lock = FileLock(self._path) if self._path else None
         self._inode = (0, 0)
-        self._writing = asyncio.Lock()
+        self._waiting: list[_Write] = []
+        self._writing = False
         self._work: set[asyncio.Task[Any]] = set()
         self._engine: AsyncEngine | None = None
 
@@ -83,20 +96,56 @@ class Database:
         return await self._finished(self._transaction(work, writes=False))
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """*work*'s result once its transaction is on disk."""
+        """*work*'s result once its transaction is on disk; *work* may be called again, after a rollback."""
+        mine = _Write(work, asyncio.get_running_loop().create_future())
+        self._waiting.append(mine)
+        if not self._writing:
+            self._writing = True
+            self._keep(asyncio.ensure_future(self._write_all()))
+        result: T = await asyncio.shield(mine.done)
+        return result
 
-        async def alone() -> T:
-            async with self._writing:
-                return await self._transaction(work, writes=True)
+    async def _write_all(self) -> None:
+        """Writes what waits, and what has come meanwhile, until nothing does."""
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[:_GROUP_MAX], self._waiting[_GROUP_MAX:]
+                if len(group) == 1 or not await self._together(group):
+                    for one in group:
+                        await self._alone(one)
+        finally:
+            self._writing = False
 
-        return await self._finished(alone())
+    async def _together(self, group: list[_Write]) -> bool:
+        """One transaction for all; False, and nothing written, where any of them fails."""
+
+        async def work(connection: AsyncConnection) -> list[Any]:
+            return [await one.work(connection) for one in group]
+
+        try:
+            results = await self._transaction(work, writes=True)
+        except Exception:  # noqa: BLE001 - whose failure it is shows when each is written alone
+            return False
+        for one, result in zip(group, results, strict=True):
+            one.done.set_result(result)
+        return True
+
+    async def _alone(self, one: _Write) -> None:
+        try:
+            one.done.set_result(await self._transaction(one.work, writes=True))
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            one.done.set_exception(error)
+            one.done.exception()  # a caller that was cancelled will not ask for it
 
     async def _finished(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs to its end also if the caller is cancelled: half a transaction would poison its connection."""
         task = asyncio.ensure_future(work)
+        self._keep(task)
+        return await asyncio.shield(task)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self._work.add(task)
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._work.discard(task)
