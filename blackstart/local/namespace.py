@@ -156,15 +156,24 @@ class Host:
     def power_off(self) -> None:
         """Cut the power: the port goes down first, so no peer gets a FIN, then everything in the host is killed."""
         if not self.off:
-            self.port(up=False)
+            with contextlib.suppress(BlackstartError):  # of a host that has ended the kernel takes the port away
+                self.port(up=False)
             self.kill()
+
+    def ended(self) -> bool:
+        """Whether its pid 1 has ended, by whomever."""
+        with self._lock:
+            for child in self._spawned:  # as in `kill`
+                child.poll()
+        return self._init.poll() is not None
 
     def kill(self) -> None:
         """SIGKILL pid 1, with it everything in the host, and reap what this process had started there."""
         if self.off:
             return
         self.off = True
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         with self._lock:
             for child in self._spawned:  # pid 1 cannot end before its namespace is empty, of zombies too
                 child.wait()

@@ -1,0 +1,266 @@
+"""A set of test services on hosts of their own, each with an agent, and a controller: for trials of recovery.
+
+Hosts are Linux namespaces of this process (`namespace`), so that nothing of it outlives this process. A host that loses
+its power (its pid 1 is killed) is away for a while and then comes back with its files, as a machine does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from blackstart.local import kernel, service_file
+from blackstart.local.member import Member
+from blackstart.local.namespace import Host, Testbed
+from blackstart.local.service_file import ServicePart, ServiceSet, rendered
+from blackstart.local.stack import Stack
+from blackstart.local.switch import available, enter_switch
+from protos.error import BlackstartError, Exit, Problem, RefusedError, SpecError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+CONTROLLER: Final = "10.77.0.254:7443"
+RACK: Final = "rack"  # the agent outside of the hosts, which can cut their power and their cables
+_LOOK_S: Final = 0.05
+_WATCH_S: Final = 0.2
+_MARK: Final = ".blackstart-services"
+_CONTROLLER: Final = {"BLACKSTART_CONTROLLER_BUDGET__TARGETS_FRACTION": "1.0"}  # of five hosts, all may be broken
+_POLICY: Final = """# The policy of an agent among test services: they are there to be broken.
+faults: ["*"]
+longest_s: 900
+commands: [["*"]]
+"""
+_PREPARE: Final = """
+set -e
+mount --bind {hosts} /etc/hosts
+mount -t tmpfs -o mode=755 tmpfs /run
+"""
+
+
+@dataclass
+class ServiceBed:
+    """The set, running. *state*: where all files are; *say* hears one line a step."""
+
+    described: ServiceSet
+    state: Path
+    say: Callable[[str], None] = lambda _line: None
+    agents: bool = True
+    _down: dict[str, float] = field(default_factory=dict)  # host -> when it was seen to be off
+    _members: dict[tuple[str, str], Member] = field(default_factory=dict)  # (host, service)
+
+    def __post_init__(self) -> None:
+        if lacks := self.described.missing():
+            raise RefusedError(f"{self.described.title}: install {', '.join(lacks)}")
+        self.state = self.state.absolute()
+
+    def __enter__(self) -> Self:
+        self._held = contextlib.ExitStack()
+        try:
+            self._start()
+        except BaseException:
+            self._held.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for member in reversed(self._members.values()):
+            member.process.kill()
+        self._held.close()
+
+    def folder(self, host: str) -> Path:
+        """Where the files of *host* are: kept over its reboots."""
+        return self.state / "hosts" / host
+
+    def host(self, name: str) -> Host:
+        return self.bed.hosts[name]
+
+    def address(self, host: str) -> str:
+        return self.bed.hosts[host].address
+
+    def pids(self, host: str, service: str) -> int:
+        """Pid of a service's first process, outside of its host."""
+        return self._members[host, service].process.pid
+
+    def boot(self, name: str) -> None:
+        """Brings a host back that lost its power, with its files, its services and its agent."""
+        self.bed.add(name)
+        self._prepare(name)
+        for service in self.described.services:
+            if name in service.hosts:
+                self._spawn(service, name)
+        if self.agents and self.described.hosts[name].agent:
+            self._agent(name)
+        self._down.pop(name, None)
+
+    def watch(self, now_s: float) -> None:
+        """Boots hosts whose power went `reboot_s` ago; to be called now and then."""
+        for name, host in self.bed.hosts.items():
+            if not host.off and host.ended():
+                host.power_off()
+                self._down[name] = now_s
+                self.say(f"{name} lost its power; back in {self.described.reboot_s:g} s")
+        for name, since_s in list(self._down.items()):
+            if now_s - since_s >= self.described.reboot_s:
+                self.boot(name)
+                self.say(f"{name} is back")
+
+    def _start(self) -> None:
+        names = list(self.described.hosts)
+        self.say(f"starting {len(names)} hosts")
+        self.bed = self._held.enter_context(Testbed(names))
+        for name in names:
+            self._prepare(name)
+        for service in self.described.services:
+            begun = time.monotonic()
+            for name in service.hosts:
+                self._spawn(service, name)
+            for name in service.hosts:
+                self._await(service, name)
+            self.say(f"{service.name} serves on {', '.join(service.hosts)} after {time.monotonic() - begun:.1f} s")
+        if self.agents:
+            self.stack = self._held.enter_context(Stack(self.state, _CONTROLLER))
+            self.stack.controller(CONTROLLER)
+            for name, part in self.described.hosts.items():
+                if part.agent:
+                    self._agent(name)
+            self._agent(RACK)
+            self.stack.await_agents(1 + sum(part.agent for part in self.described.hosts.values()))
+            self.say("controller and agents are up")
+
+    def _agent(self, name: str) -> None:
+        folder = self.stack.state / f"agent-{name}"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        (folder / "policy.yaml").write_text(_POLICY, encoding="utf-8")
+        known = f"agent {name}"
+        for member in [member for member in self.stack.members if member.name == known]:
+            member.stop()
+            self.stack.members.remove(member)
+        if name == RACK:
+            self.stack.agent(name, {"role": RACK})
+        else:
+            self.stack.agent(name, {"host": name, **self.described.hosts[name].labels}, self.bed.hosts[name])
+
+    def _values(self, name: str) -> dict[str, Any]:
+        hosts = {one: host.address for one, host in self.bed.hosts.items()}
+        own = {"host": name, "address": hosts[name], "dir": str(self.folder(name)), "hosts": hosts}
+        return {**self.described.variables, **own}
+
+    def _prepare(self, name: str) -> None:
+        """The host's own /etc/hosts, /run and folder with its files."""
+        folder, part = self.folder(name), self.described.hosts[name]
+        folder.mkdir(parents=True, exist_ok=True)
+        table = self.state / "hosts.txt"
+        lines = [f"{host.address} {one}" for one, host in self.bed.hosts.items()]
+        table.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]), encoding="utf-8")
+        script = _PREPARE.format(hosts=shlex.quote(str(table)))
+        if part.disk_mb:
+            script += f"mount -t tmpfs -o size={part.disk_mb}m,mode=777 tmpfs {shlex.quote(str(folder))}\n"
+        self._run(name, script)
+        folder.chmod(0o777)
+        for file in self.described.files:
+            if name in file.hosts:
+                content = rendered(file.content, self._values(name))
+                path = folder / file.name
+                self._write(name, path, content, file.mode)
+        (folder / "init.pid").write_text(f"{self.bed.hosts[name].pid}\n", encoding="ascii")
+
+    def _write(self, name: str, path: Path, content: str, mode: str) -> None:
+        """By a process of the host: its folder may be a file system that only the host sees."""
+        place = shlex.quote(str(path))
+        self._run(name, f"cat > {place} <<'END OF FILE'\n{content}\nEND OF FILE\nchmod {mode} {place}")
+
+    def _run(self, name: str, script: str) -> None:
+        done = self.bed.hosts[name].run(["sh", "-c", script])
+        if done.returncode:
+            raise BlackstartError(f"host {name}: {done.stderr.strip() or script}")
+
+    def _spawn(self, service: ServicePart, name: str) -> None:
+        logs = self.state / "log"
+        logs.mkdir(exist_ok=True)
+        command = ["sh", "-c", rendered(service.command, self._values(name))]
+        self._members[name, service.name] = Member(
+            f"{service.name} on {name}", command, log=logs / f"{name}-{service.name}.log", host=self.bed.hosts[name]
+        )
+
+    def _await(self, service: ServicePart, name: str) -> None:
+        if not service.ready:
+            return
+        member, check = self._members[name, service.name], rendered(service.ready, self._values(name))
+        until = time.monotonic() + service.ready_s
+        while self.bed.hosts[name].run(["sh", "-c", check], timeout_s=service.ready_s).returncode:
+            if not member.running() or time.monotonic() > until:
+                raise member.failure()
+            time.sleep(_LOOK_S)
+
+
+def up(file: Path, state: Path, variables: dict[str, str]) -> int:
+    """`blackstart services up`: the set until Ctrl-C."""
+    described = service_file.load(file, variables)
+    if lacks := available():
+        raise RefusedError(f"test services {lacks}")
+    enter_switch()
+    state = state.absolute()
+    _fresh(state)
+    try:
+        with ServiceBed(described, state, lambda line: print(line, flush=True)) as bed:
+            (state / "bed.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+            print(f"{described.title}: state {state}")
+            print(
+                "in another terminal: `blackstart services exec -- blackstart agents list`. Ctrl-C ends it.", flush=True
+            )
+            while True:
+                time.sleep(_WATCH_S)
+                bed.watch(time.monotonic())
+    except KeyboardInterrupt:
+        print("stopping: every effect is reverted first")
+    finally:
+        (state / "bed.pid").unlink(missing_ok=True)
+    return int(Exit.HELD)
+
+
+def _fresh(state: Path) -> None:
+    """An empty state directory: what test services kept from before would be of another cluster."""
+    if (state / "bed.pid").exists():
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int((state / "bed.pid").read_text(encoding="ascii")), 0)
+            raise RefusedError(f"services run already with state {state}: end them, or name another by --state")
+    if state.exists() and not (state / _MARK).exists() and any(state.iterdir()):
+        raise RefusedError(f"{state} is not empty, and not ours to empty: name another by --state")
+    shutil.rmtree(state, ignore_errors=True)
+    try:
+        state.mkdir(parents=True, mode=0o755)
+        (state / _MARK).touch()
+    except OSError as error:
+        raise RefusedError(f"state directory {state}: {error.strerror}: name another by --state") from error
+
+
+def run_inside(state: Path, command: list[str]) -> int:
+    """Carries out *command* where the services of *state* run; its exit code."""
+    try:
+        descriptor = os.pidfd_open(int((state / "bed.pid").read_text(encoding="ascii")))
+        kernel.setns(descriptor, kernel.CLONE_NEWNET)
+    except (OSError, ValueError) as error:
+        remedy = "start them by `blackstart services up FILE`, and be root here, too"
+        raise RefusedError(f"no services run with state {state}: {remedy}") from error
+    os.close(descriptor)
+    try:
+        return subprocess.run(command, check=False, env={**os.environ, **environment(state)}).returncode
+    except FileNotFoundError as error:
+        raise SpecError(Problem("services exec", f"there is no program {command[0]!r}")) from error
+
+
+def environment(state: Path) -> dict[str, str]:
+    """Where a client finds the controller of these services."""
+    certs = state.absolute() / "controller" / "admin"
+    return {"BLACKSTART_CONTROLLER": CONTROLLER, "BLACKSTART_CERTS": str(certs)}
