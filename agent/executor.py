@@ -18,6 +18,7 @@ from agent.effect import Effects
 from agent.workloads.command import CommandWorkload
 from protos import blackstart_agent_pb2 as pb
 from protos.error import BlackstartError, Problem, RefusedError, SpecError, StrandedError
+from protos.recovery import Code
 
 Json = dict[str, Any]
 MESSAGE_MAX: Final = 4_000  # characters of a result's message: it may hold what the order held
@@ -44,6 +45,7 @@ class Probes(Protocol):
         self, run_id: str, name: str, kind: str, spec: Json, *,
         interval_ms: float = ..., timeout_ms: float = ..., stable_s: float = ..., p99_max_ms: float | None = ...,
     ) -> int: ...  # fmt: skip
+    async def ask(self, kind: str, spec: Json, *, timeout_ms: float = ...) -> Code: ...
     async def stop(self, run_id: str, name: str | None = None) -> dict[str, int]: ...
     def observe(self, run_id: str, name: str, measure: str, window_s: float) -> Json: ...
     async def recovery(
@@ -74,6 +76,7 @@ class Executor:
             "fault.plan": self._plan,
             "fault.inject": self._inject,
             "fault.revert": self._revert,
+            "probe.ask": self._probe_ask,
             "probe.start": self._probe_start,
             "probe.stop": self._probe_stop,
             "probe.observe": self._probe_observe,
@@ -173,6 +176,12 @@ class Executor:
     async def _probe_observe(self, run_id: str, arguments: Json) -> Json:
         window_s = _number(arguments, "window_s", None, WAIT_S_MAX)
         return self._probes.observe(run_id, arguments["name"], arguments["measure"], window_s)
+
+    async def _probe_ask(self, run_id: str, arguments: Json) -> Json:
+        del run_id
+        timeout_ms = _number(arguments, "timeout_ms", 1000.0)
+        code = await self._probes.ask(arguments["kind"], arguments["spec"], timeout_ms=timeout_ms)
+        return {"ok": code is Code.OK, "code": code.name.lower()}
 
     async def _probe_recovery(self, run_id: str, arguments: Json) -> Json:
         return await self._probes.recovery(

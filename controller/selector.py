@@ -26,11 +26,12 @@ class Selector:
     labels: Mapping[str, str]
     pick: str | int | float
     seed: int | None = None
+    where: Mapping[str, Any] | None = None  # a probe's kind and spec: agents on which it succeeds at the moment of use
 
     def __str__(self) -> str:
         labels = ",".join(f"{key}={value}" for key, value in sorted(self.labels.items())) or "any agent"
         pick = f"{self.pick:.4g} of" if isinstance(self.pick, float) else str(self.pick)
-        return f"{pick} {labels}"
+        return f"{pick} {labels}" + (f" where {self.where['kind']} succeeds" if self.where else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ def parse(document: object, where: str = "targets") -> Selector:
     if not isinstance(document, Mapping):
         raise SpecError(Problem(where, "is not a mapping", "write {labels: {role: db}, pick: one}"))
     problems = [
-        Problem(f"{where}.{key}", "is not known", "a selector has labels, pick and seed")
-        for key in sorted(set(document) - {"labels", "pick", "seed"}, key=str)
+        Problem(f"{where}.{key}", "is not known", "a selector has labels, pick, seed and where")
+        for key in sorted(set(document) - {"labels", "pick", "seed", "where"}, key=str)
     ]
     labels = document.get("labels") or {}
     if not isinstance(labels, Mapping):
@@ -57,12 +58,24 @@ def parse(document: object, where: str = "targets") -> Selector:
     seed = document.get("seed")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         problems.append(Problem(f"{where}.seed", f"{seed!r} is not an integer"))
+    if (asked := document.get("where")) is not None and not _is_question(asked):
+        remedy = "write a probe: {kind: http, spec: {url: …}}, and perhaps timeout_ms"
+        problems.append(Problem(f"{where}.where", f"{asked!r} is no question to an agent", remedy))
     pick = _pick(document.get("pick", "all"))
     if pick is None:
         problems.append(Problem(f"{where}.pick", f"{document.get('pick')!r} is not a pick", _REMEDY))
     if problems or pick is None:
         raise SpecError(*problems)
-    return Selector({str(key): _text(value) for key, value in labels.items()}, pick, seed)
+    return Selector({str(key): _text(value) for key, value in labels.items()}, pick, seed, asked)
+
+
+def _is_question(asked: object) -> bool:
+    return (
+        isinstance(asked, Mapping)
+        and set(asked) <= {"kind", "spec", "timeout_ms"}
+        and isinstance(asked.get("kind"), str)
+        and isinstance(asked.get("spec"), Mapping)
+    )
 
 
 def _text(value: Any) -> str:

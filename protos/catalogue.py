@@ -51,6 +51,7 @@ _APART: Final[Json] = {
             "description": 'how many of them, as in targets: one, all, minority, majority, 3, "30%"',
         },
         "seed": {"type": "integer", "description": "for the pick; the run's own if left out"},
+        "where": {"type": "object", "description": "a probe, {kind, spec}: those on which it succeeds then"},
     },
 }
 

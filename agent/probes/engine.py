@@ -105,6 +105,18 @@ class ProbeEngine:
             self._flush_later()
         return first_due_ns
 
+    async def ask(self, kind: str, spec: dict[str, Any], *, timeout_ms: float = 1000.0) -> Code:
+        """What one attempt of a probe says now, beside all that run."""
+        problems = _problems("ask", 1000, timeout_ms, 1, None)
+        probe = registry.build(kind, spec, self._allowed)
+        if problems:
+            raise SpecError(*problems)
+        await probe.open()
+        try:
+            return await probe.attempt(timeout_ms / 1e3)
+        finally:
+            await probe.close()
+
     async def stop(self, run_id: str, name: str | None = None) -> dict[str, int]:
         """Stops one probe, or all of the run; attempts of each, once the last batch is with the sink."""
         if name is not None:

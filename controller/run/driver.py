@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.admission import Reservation
-from controller.run import measure, recovering, shaping
+from controller.run import measure, picking, recovering, shaping
 from controller.run.active import ActiveRun, Injection, ProbeUse, check_injection, lasting
-from controller.selector import parse, select
 from protos.error import BlackstartError, ProbeError, Problem, RefusedError, SpecError, StrandedError
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Driver:
         """Starts a probe on every agent picked: `{name, agents}`."""
         if name in self._run.probes:
             raise SpecError(f"probe {name!r} runs already in this run; give the second one another name")
-        agents = self._pick("probe", kind, targets)
+        agents = await self._pick("probe", kind, targets)
         settings = {
             "name": name, "kind": kind, "spec": spec, "interval_ms": interval_ms, "timeout_ms": timeout_ms,
             "stable_s": stable_s,
@@ -92,7 +91,7 @@ class Driver:
         """Injects on every agent picked, together: `{name, fault, effects, confirmed}`."""
         name = name or self._free_name(fault)
         check_injection(self._run, name, duration_s, on_lost_controller)
-        specs, whom = shaping.specs(self._reach.fleet, self._run.seed, fault, targets, spec or {})
+        specs, whom = await shaping.specs(self._reach, self._run.seed, fault, targets, spec or {})
         agents = list(specs)
         injection = Injection(name, fault, whom, agents)
         each = {agent: {"spec": own} for agent, own in specs.items()}
@@ -160,7 +159,7 @@ class Driver:
 
     async def run_workload(self, kind: str, targets: Json, spec: Json) -> Json:
         """Runs a workload on every agent picked: `{figures}`, each with `agent_id`."""
-        agents = self._pick("workload", kind, targets)
+        agents = await self._pick("workload", kind, targets)
         await self._touch(agents)
         await self._tell("workload.started", f"Workload {kind} runs on {', '.join(agents)}")
         timeout_s = float(spec.get("timeout_s", WORKLOAD_S)) + SHORT_S
@@ -186,8 +185,8 @@ class Driver:
         why = text.removeprefix(f"{injection.name} ")
         raise SpecError(Problem(injection.name, why)) if isinstance(first, SpecError) else type(first)(text)
 
-    def _pick(self, family: str, kind: str, targets: Json) -> list[str]:
-        return select(parse(targets), self._reach.fleet.candidates(family, kind), seed=self._run.seed, kind=kind)
+    async def _pick(self, family: str, kind: str, targets: Json) -> list[str]:
+        return (await picking.pick(self._reach, family, kind, targets, seed=self._run.seed))[1]
 
     def _probe(self, name: str) -> ProbeUse:
         if name not in self._run.probes:

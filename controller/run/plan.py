@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.run import shaping, signature
+from controller.run import picking, shaping, signature
 from controller.run.variable import substituted
 from controller.selector import parse, select
 from protos.error import BlackstartError, Problem, SpecError
@@ -77,11 +77,11 @@ async def _step(reach: Reach, path: str, name: str, function: str, arguments: Js
         "duration_s": arguments.get("duration_s"),
     }  # fmt: skip
     try:
-        selector = parse(arguments.get("targets"), f"{path}.targets")
-        candidates = reach.fleet.candidates(family, kind)
+        selector, step["agents"] = await picking.pick(
+            reach, family, kind, arguments.get("targets"), seed=seed, place=f"{path}.targets"
+        )
         step["targets"] = str(selector)
-        step["agents"] = select(selector, candidates, seed=seed, kind=kind)
-        able = [agent for agent in candidates if not agent.missing]
+        able = [agent for agent in reach.fleet.candidates(family, kind) if not agent.missing]
         step["drawn"] = selector.seed is None and len(step["agents"]) < len(able)
         if family == "fault":
             step["effects"] = await _effects(reach, kind, arguments, seed)
@@ -91,7 +91,7 @@ async def _step(reach: Reach, path: str, name: str, function: str, arguments: Js
 
 
 async def _effects(reach: Reach, fault: str, arguments: Json, seed: int) -> list[Json]:
-    specs, _ = shaping.specs(reach.fleet, seed, fault, arguments.get("targets"), arguments.get("spec") or {})
+    specs, _ = await shaping.specs(reach, seed, fault, arguments.get("targets"), arguments.get("spec") or {})
     order = {"fault": fault, "duration_s": arguments.get("duration_s", 300)}
     each = {agent: {"spec": spec} for agent, spec in specs.items()}
     answers = await reach.dispatch.order_all(specs, "fault.plan", order, timeout_s=PLAN_S, each=each)

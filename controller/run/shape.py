@@ -76,12 +76,12 @@ def resolve(spec: Json, nodes: Sequence[Node], *, apart: Sequence[str], seed: in
     return {node: rest | {"peers": sorted(peers[node])} for node in sorted(peers)}
 
 
-def picked(selector: Selector | None, nodes: Iterable[Node], *, seed: int) -> list[str]:
+def picked(selector: Selector | None, nodes: Iterable[Candidate], *, seed: int) -> list[str]:
     """Ids of those whom *selector* sets apart among *nodes*."""
     if selector is None:
         return []
     try:
-        return select(selector, [Candidate(node.id, node.labels) for node in nodes], seed=seed)
+        return select(selector, nodes, seed=seed)
     except SpecError as error:
         problems = [Problem(p.where.replace("targets", "spec.apart", 1), p.what, p.remedy) for p in error.problems]
         raise SpecError(*problems) from None

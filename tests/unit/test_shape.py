@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.run import shape
-from controller.selector import Selector
+from controller.selector import Candidate, Selector
 from protos.catalogue import APART, BY_CONTROLLER, SHAPED, SHAPES, catalogue
 from protos.error import SpecError
 
@@ -37,8 +37,12 @@ def node(name, *addresses, **labels):
 FIVE = [node(f"n{k}", f"10.0.0.{k}", role="primary" if k < 3 else "replica") for k in range(1, 6)]
 
 
+def picked(spec, nodes, seed):
+    return shape.picked(shape.apart_selector(spec), [Candidate(one.id, one.labels) for one in nodes], seed=seed)
+
+
 def resolve(spec, nodes=FIVE, seed=3):
-    apart = shape.picked(shape.apart_selector(spec), nodes, seed=seed)
+    apart = picked(spec, nodes, seed)
     return {agent: own["peers"] for agent, own in shape.resolve(spec, nodes, apart=apart, seed=seed).items()}
 
 
@@ -106,7 +110,7 @@ def test_the_smaller_side_acts():
 
 def test_the_rest_of_the_spec_stays_and_shape_and_apart_go():
     spec = {"shape": "isolate", "apart": {"labels": {"role": "replica"}, "pick": 1}, "direction": "out", "ports": [5]}
-    apart = shape.picked(shape.apart_selector(spec), FIVE, seed=1)
+    apart = picked(spec, FIVE, 1)
     (only,) = apart
     found = shape.resolve(spec, FIVE, apart=apart, seed=1)
     others = sorted(address for one in FIVE if one.id != only for address in one.addresses)
@@ -114,8 +118,8 @@ def test_the_rest_of_the_spec_stays_and_shape_and_apart_go():
 
 
 def test_who_is_apart():
-    assert shape.picked(shape.apart_selector({"shape": "halves"}), FIVE, seed=1) == []
-    drawn = {shape.picked(shape.apart_selector({"shape": "isolate"}), FIVE, seed=seed)[0] for seed in range(40)}
+    assert picked({"shape": "halves"}, FIVE, 1) == []
+    drawn = {picked({"shape": "isolate"}, FIVE, seed)[0] for seed in range(40)}
     assert drawn == {one.id for one in FIVE}
     primaries = {"shape": "primaries", "apart": {"labels": {"role": "primary"}}}
     assert shape.apart_selector(primaries) == Selector({"role": "primary"}, "all")
