@@ -62,7 +62,7 @@ class Daemon:
         folders = [config.state_path, *_FOLDERS]
         self._certificates = Certificates(folders)
         self._auditor = Auditor(self._effects, folders, self._notify)
-        self._probes = ProbeEngine(sink=self._sink, allowed_command=self._allows)
+        self._probes = ProbeEngine(sink=self._sink, allowed_command=self._allows, ledgers=config.state_path / "ledgers")
         workload = CommandWorkload(self._allows)
         executor = Executor(self._effects, self._probes, workload, self._certificates)
         self._session = Session(

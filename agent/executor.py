@@ -45,6 +45,7 @@ class Probes(Protocol):
         self, run_id: str, name: str, kind: str, spec: Json, *,
         interval_ms: float = ..., timeout_ms: float = ..., stable_s: float = ..., p99_max_ms: float | None = ...,
     ) -> int: ...  # fmt: skip
+    async def ledger(self, run_id: str, name: str, *, wait_s: float = ...) -> Json: ...
     async def ask(self, kind: str, spec: Json, *, timeout_ms: float = ...) -> Code: ...
     async def stop(self, run_id: str, name: str | None = None) -> dict[str, int]: ...
     def observe(self, run_id: str, name: str, measure: str, window_s: float) -> Json: ...
@@ -77,6 +78,7 @@ class Executor:
             "fault.inject": self._inject,
             "fault.revert": self._revert,
             "probe.ask": self._probe_ask,
+            "probe.ledger": self._probe_ledger,
             "probe.start": self._probe_start,
             "probe.stop": self._probe_stop,
             "probe.observe": self._probe_observe,
@@ -182,6 +184,10 @@ class Executor:
         timeout_ms = _number(arguments, "timeout_ms", 1000.0)
         code = await self._probes.ask(arguments["kind"], arguments["spec"], timeout_ms=timeout_ms)
         return {"ok": code is Code.OK, "code": code.name.lower()}
+
+    async def _probe_ledger(self, run_id: str, arguments: Json) -> Json:
+        wait_s = _number(arguments, "wait_s", 60.0, WAIT_S_MAX)
+        return await self._probes.ledger(run_id, arguments["name"], wait_s=wait_s)
 
     async def _probe_recovery(self, run_id: str, arguments: Json) -> Json:
         return await self._probes.recovery(

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
-from agent.probes import registry
+from agent.probes import ledgers, registry
+from agent.probes.base import Probe
+from agent.probes.ledger import Ledger
 from agent.probes.openloop import OpenLoop
 from agent.probes.record import KEPT_MAX, Record
 from protos.error import ProbeError, Problem, RefusedError, SpecError
@@ -45,6 +49,7 @@ class Running:
 
     record: Record
     loop: OpenLoop
+    probe: Probe
     started_ns: int
     timeout_ns: int
     stable_s: float
@@ -58,11 +63,11 @@ class ProbeEngine:
     def __init__(
         self, *, sink: Sink, clock_ns: Callable[[], int] = time.monotonic_ns, rng: random.Random | None = None,
         allowed_command: registry.Allowed = lambda _: False, batch_s: float = 1.0, in_flight_max: int = 256,
-        kept_max: int = KEPT_MAX,
+        kept_max: int = KEPT_MAX, ledgers: Path | None = None,
     ) -> None:  # fmt: skip
         self._sink, self._clock_ns, self._rng = sink, clock_ns, rng or random.Random()  # noqa: S311 no secret
         self._allowed, self._batch_s, self._in_flight_max = allowed_command, batch_s, in_flight_max
-        self._kept_max, self._phase = kept_max, 0.0
+        self._kept_max, self._phase, self._ledgers = kept_max, 0.0, ledgers
         self._probes: dict[tuple[str, str], Running | None] = {}  # None: being opened
         self._flusher: asyncio.TimerHandle | None = None
 
@@ -90,6 +95,7 @@ class ProbeEngine:
             )
         self._probes[key] = None
         try:
+            self._keep_ledger(probe)
             await probe.open()
         except BaseException:  # a cancellation, too: the name is free again
             del self._probes[key]
@@ -99,7 +105,7 @@ class ProbeEngine:
         flying_max = min(self._in_flight_max, math.ceil(timeout_ns / interval_ns) + 2)
         loop = OpenLoop(probe, record, timeout_s=timeout_ns / 1e9, in_flight_max=flying_max, clock_ns=self._clock_ns)
         first_due_ns = self._first_due_ns(interval_ns)
-        self._probes[key] = Running(record, loop, first_due_ns, timeout_ns, stable_s, p99_max_ms)
+        self._probes[key] = Running(record, loop, probe, first_due_ns, timeout_ns, stable_s, p99_max_ms)
         loop.start(first_due_ns)
         if self._flusher is None:
             self._flush_later()
@@ -174,6 +180,21 @@ class ProbeEngine:
                     return result.document()
             needed_s = max((stable_ns - record.seen_until_ns) / SECOND_NS, POLL_S)
             await asyncio.sleep(min(needed_s, max(left_ns, 0) / SECOND_NS))
+
+    async def ledger(self, run_id: str, name: str, *, wait_s: float = 60.0) -> dict[str, Any]:
+        """What became of the records of a ledger probe, read back now: `protos.ledger.Balance`, and each member's.
+
+        Raises:
+            ProbeError: no such probe, or it keeps no ledger.
+        """
+        return await ledgers.balance(name, self._running(run_id, name).probe, wait_s)
+
+    def _keep_ledger(self, probe: Probe) -> None:
+        if not ledgers.wanted(probe):
+            return
+        if self._ledgers is None:
+            raise RefusedError("this agent has no place for a ledger")
+        probe.ledger = Ledger(self._ledgers / f"ledger_{secrets.token_hex(6)}")
 
     def runs(self) -> set[str]:
         """Runs that have a probe here."""

@@ -8,13 +8,16 @@ from typing import Any, Final, cast
 from agent.probes.base import Probe, ProbeSpec, read_spec
 from agent.probes.command import CommandProbe, CommandSpec
 from agent.probes.http import HttpProbe
+from agent.probes.postgres import PostgresProbe
 from agent.probes.process import ProcessProbe
 from agent.probes.tcp import TcpProbe
 from protos.error import Problem, RefusedError, SpecError
 
 Allowed = Callable[[list[str]], bool]
 
-KINDS: Final[dict[str, type[Any]]] = {probe.kind: probe for probe in (CommandProbe, HttpProbe, ProcessProbe, TcpProbe)}
+KINDS: Final[dict[str, type[Any]]] = {
+    probe.kind: probe for probe in (CommandProbe, HttpProbe, PostgresProbe, ProcessProbe, TcpProbe)
+}
 
 
 def build(kind: str, document: Any, allowed: Allowed) -> Probe:

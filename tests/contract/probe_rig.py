@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from protos.recovery import Code
+from tests.contract.postgres_rig import Postgres
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,7 +182,38 @@ class CommandRig:
         (self.path / "hang").touch()
 
 
-RIGS = [HttpRig, HttpsRig, KeepaliveRig, TcpRig, ProcessRig, CommandRig]
+class PostgresRig:
+    """A server that is stopped, and one that is frozen."""
+
+    kind = "postgres"
+    hangs_as = Code.TIMEOUT
+    bad_spec: ClassVar[dict[str, Any]] = {"dsn": "mysql://x", "mode": "verified_write", "table": "a; b"}
+    bad_fields: ClassVar[set[str]] = {"dsn", "table"}
+    mode: ClassVar[str] = "verified_write"
+
+    def __init__(self, path: Path) -> None:
+        del path
+        self.server: Postgres | None = None
+
+    async def up(self) -> dict[str, Any]:
+        self.server = self.server or Postgres()
+        self.server.start()
+        return {"dsn": self.server.dsn, "mode": self.mode}
+
+    async def down(self) -> None:
+        if self.server is not None:
+            self.server.stop()
+
+    async def hang(self) -> None:
+        assert self.server is not None
+        self.server.signal(signal.SIGSTOP)
+
+    def remove(self) -> None:
+        if self.server is not None:
+            self.server.remove()
+
+
+RIGS = [HttpRig, HttpsRig, KeepaliveRig, TcpRig, ProcessRig, CommandRig, PostgresRig]
 
 
 def _certified(path: Path) -> ssl.SSLContext:

@@ -12,7 +12,8 @@ import pytest
 from agent.probes.registry import KINDS, build, capabilities
 from protos.error import ProbeError, RefusedError, SpecError
 from protos.recovery import FAILED, Code
-from tests.contract.probe_rig import ANSWER, RIGS, HttpRig, KeepaliveRig, TcpRig
+from tests.contract import postgres_rig
+from tests.contract.probe_rig import ANSWER, RIGS, HttpRig, KeepaliveRig, PostgresRig, TcpRig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,9 +27,13 @@ AMPLE_S = 10.0
 
 @pytest.fixture(params=RIGS, ids=lambda rig: rig.__name__)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    if request.param is PostgresRig and (lacks := postgres_rig.missing()):
+        pytest.skip(lacks)
     made: Rig = request.param(tmp_path)
     yield made
     await made.down()
+    if isinstance(made, PostgresRig):
+        made.remove()
 
 
 async def test_up_down_and_up_again(rig: Rig) -> None:
@@ -96,7 +101,7 @@ def test_every_kind_has_a_rig_and_says_what_it_lacks() -> None:
 
 
 def test_what_is_no_spec_and_no_kind() -> None:
-    with pytest.raises(SpecError, match="known: command, http, process, tcp"):
+    with pytest.raises(SpecError, match="known: command, http, postgres, process, tcp"):
         build("icmp", {}, lambda _: True)
     with pytest.raises(SpecError, match="list instead of an object"):
         build("tcp", [], lambda _: True)
