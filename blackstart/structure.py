@@ -184,8 +184,11 @@ class _Experiment:
         if not isinstance(targets, dict) or not isinstance(targets.get("labels"), dict) or not targets["labels"]:
             yield self._at(path, "must name labels", "{labels: {role: encode}, pick: one}")
             return
-        for key in sorted(set(map(str, targets)) - {"labels", "pick", "seed"}):
-            yield self._at(f"{path}.{key}", "is unknown", "targets take labels, pick and seed")
+        for key in sorted(set(map(str, targets)) - {"labels", "pick", "seed", "where"}):
+            yield self._at(f"{path}.{key}", "is unknown", "targets take labels, pick, seed and where")
+        where = targets.get("where", {"kind": "", "spec": {}})
+        if not isinstance(where, dict) or not {"kind", "spec"} <= set(where) <= {"kind", "spec", "timeout_ms"}:
+            yield self._at(f"{path}.where", f"{where!r} is no question to an agent", "{kind: http, spec: {url: …}}")
         pick = targets.get("pick", "all")
         share = isinstance(pick, str) and re.fullmatch(r"\d{1,2}(\.\d+)?%|100%", pick)
         count = not isinstance(pick, bool) and ((isinstance(pick, int) and pick > 0) or str(pick).isdigit())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         HypothesisEntry,
         InjectionEntry,
         Interval,
+        LossEntry,
         RecoveryEntry,
     )
 
@@ -79,6 +80,7 @@ def judge(
     journal: Mapping[str, Any] | None,
     injections: Sequence[InjectionEntry] = (),
     recoveries: Sequence[RecoveryEntry] = (),
+    losses: Sequence[LossEntry] = (),
     residue: Sequence[str] = (),
     residue_checked: bool = False,
     certificates: Sequence[CertificateEntry] = (),
@@ -90,6 +92,7 @@ def judge(
         journal: Chaos Toolkit's; None when the engine delivered none.
         injections: every call of `inject` that was admitted.
         recoveries: every recovery that was measured.
+        losses: every ledger that was read back.
         residue: what the audit found left behind, over all agents.
         residue_checked: whether the audit could be made on every agent that the run touched.
         certificates: of the agents' nodes, before and after.
@@ -99,11 +102,12 @@ def judge(
         *outcome_findings(outcome, engine),
         *(found for injection in injections for found in injection_findings(injection)),
         *(found for recovery in recoveries for found in recovery_findings(recovery)),
+        *(found for loss in losses for found in loss_findings(loss)),
         *residue_findings(injections, [*residue, *uncertified(certificates)], residue_checked=residue_checked),
     ]
     if engine is not None:
         findings += _engine_findings(engine, faulted=bool(injections))
-    if not _checked(engine, recoveries):
+    if not _checked(engine, recoveries) and not losses:
         findings.append(
             Finding(
                 Verdict.INCONCLUSIVE, "Nothing was checked: no hypothesis was declared and no recovery was measured."
@@ -154,6 +158,20 @@ def recovery_findings(recovery: RecoveryEntry) -> Iterator[Finding]:
         yield Finding(Verdict.DEVIATED, fmt.sentence(f"{subject} did not recover{after} while it was watched{note}"))
     else:
         yield _timed_finding(recovery, recovery.recovery, f"{subject} recovered", after, note)
+
+
+def loss_findings(loss: LossEntry) -> Iterator[Finding]:
+    """Exactly one finding: what was acknowledged is there, or not, or nobody could tell."""
+    subject = f"{loss.probe} on {loss.agent_id}"
+    if not loss.complete or loss.result == "inconclusive":
+        yield _open(f"What {subject} wrote could not be read back: {loss.note}")
+        return
+    parts = [f"{loss.lost} of {loss.acknowledged} acknowledged records of {subject} were lost"]
+    parts += [f"within {loss.lost_s:.3f} s"] if loss.lost else []
+    parts += [f"against an objective of {fmt.objective(loss.rpo_s)}"] if loss.rpo_s is not None else []
+    parts += [f"and {loss.duplicated} are there twice"] if loss.duplicated else []
+    verdict = Verdict.HELD if loss.result == "met" else Verdict.DEVIATED
+    yield Finding(verdict, fmt.sentence(" ".join(parts)))
 
 
 def _timed_finding(recovery: RecoveryEntry, took: Interval, subject: str, after: str, note: str) -> Finding:

@@ -24,8 +24,8 @@ class LedgerProbe(Probe, Protocol):
     keeps_ledger: bool
     ledger: Ledger | None
 
-    async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int]]]:
-        """Numbers in the service's own order, and those of each member that was named. Raises what the service did."""
+    async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int] | str]]:
+        """Numbers in the service's own order, and those of each member, or why not. Raises what the service did."""
         ...
 
 
@@ -56,8 +56,10 @@ async def balance(name: str, probe: Probe, wait_s: float) -> dict[str, Any]:
     return document
 
 
-def _member(numbers: list[int], main: set[int], acknowledged_ns: Any, count: int) -> dict[str, Any]:
+def _member(numbers: list[int] | str, main: set[int], acknowledged_ns: Any, count: int) -> dict[str, Any]:
     """What one member alone has: records that the service does not give out are the mark of a split brain."""
+    if isinstance(numbers, str):
+        return {"away": numbers, "only_there": 0, "acknowledged_only_there": 0}
     own = {number for number in numbers if number < count}
     only = sorted(own - main)
     return {

@@ -106,13 +106,17 @@ class PostgresProbe:
         if self.ledger is not None:
             self.ledger.close(keep=not self._compared)
 
-    async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int]]]:
-        """Numbers of the ledger in the order of the server, and those of each of the *members* that answers."""
+    async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int] | str]]:
+        """Numbers of the ledger in the order of the server, and those of each of the *members*, or why not."""
         async with Limit(timeout_s):
             main = await self._numbers(self._spec.dsn)
-            members: dict[str, list[int]] = {}
-            for name, dsn in self._spec.members.items():
-                members[name] = await self._numbers(dsn)
+        members: dict[str, list[int] | str] = {}
+        for name, dsn in self._spec.members.items():
+            try:
+                async with Limit(timeout_s):
+                    members[name] = await self._numbers(dsn)
+            except Exception as error:  # noqa: BLE001 - a member may be away; the service is not
+                members[name] = str(error) or type(error).__name__
         self._compared = True
         return main, members
 

@@ -144,6 +144,22 @@ def recovery(probe: str, after: str | None = None, objective: str | None = None,
     return dict(_invoke("recovery", arguments))
 
 
+def data_loss(probe: str, objective: str | None = None, wait_s: float = 60) -> Json:
+    """What became of the records that a probe with `mode: ledger` wrote, read back now.
+
+    Args:
+        probe: name given to `start_probe` or `steady`.
+        objective: entry of the profile whose `rpo_s` the loss is set beside; without one no loss is within it.
+        wait_s: how long to try to read back.
+
+    Returns:
+        `{sent, acknowledged, lost, lost_ranges, lost_s, duplicated, unacknowledged_present, out_of_order, unknown,
+        refused, members, complete, note, probe, agent_id, objective, rpo_s, result}`, the worst over the agents.
+    """
+    arguments = {"probe": probe, "objective": objective, "wait_s": _number("wait_s", wait_s)}
+    return dict(_invoke("data_loss", arguments))
+
+
 def run_workload(kind: str, targets: Json, spec: Json) -> Json:
     """Runs the workload *kind* on every agent picked; returns its figures."""
     return dict(_invoke("run_workload", {"kind": kind, "targets": targets, "spec": spec}))

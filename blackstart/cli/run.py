@@ -17,6 +17,8 @@ def run(
     profile: Profile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show targets and effects; touch nothing.")] = False,
     watch: Annotated[bool, typer.Option(help="Follow the run to its end, and exit as it ended.")] = True,
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Run it so often, and show the distribution.")] = 1,
+    settle_s: Annotated[float, typer.Option("--settle", min=0, help="Seconds between two trials.")] = 5.0,
     json: Json = False,
 ) -> None:
     """Run an experiment. Ctrl-C aborts it and waits for the reverts."""
@@ -27,6 +29,10 @@ def run(
                 plan = client.plan(experiment, **submission)
             show_plan(plan, as_json=json)
             return
+        if trials > 1:
+            from blackstart.cli.trials import run_trials
+
+            raise typer.Exit(run_trials(client, experiment, submission, trials, settle_s, as_json=json))
         submitted = client.submit(experiment, **submission)
         if not watch:
             print_json(document(submitted)) if json else print(submitted.id)

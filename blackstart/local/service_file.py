@@ -47,6 +47,7 @@ class ServicePart(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     command: Text
     ready: str = ""
     ready_s: Annotated[float, Meta(gt=0, le=600)] = 30.0
+    restart_s: Annotated[float, Meta(ge=0, le=600)] | None = None  # after its end it is started again; null: never
 
 
 class ServiceSet(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

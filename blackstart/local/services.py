@@ -56,6 +56,7 @@ class ServiceBed:
     agents: bool = True
     _down: dict[str, float] = field(default_factory=dict)  # host -> when it was seen to be off
     _members: dict[tuple[str, str], Member] = field(default_factory=dict)  # (host, service)
+    _ended: dict[tuple[str, str], float] = field(default_factory=dict)  # since when a service was seen not to run
 
     def __post_init__(self) -> None:
         if lacks := self.described.missing():
@@ -110,10 +111,23 @@ class ServiceBed:
                 host.power_off()
                 self._down[name] = now_s
                 self.say(f"{name} lost its power; back in {self.described.reboot_s:g} s")
+        for service in self.described.services:
+            for name in service.hosts if service.restart_s is not None else ():
+                self._supervise(service, name, now_s)
         for name, since_s in list(self._down.items()):
             if now_s - since_s >= self.described.reboot_s:
                 self.boot(name)
                 self.say(f"{name} is back")
+
+    def _supervise(self, service: ServicePart, name: str, now_s: float) -> None:
+        """Starts what ended by itself again, as a node's service manager does."""
+        key = (name, service.name)
+        if self.bed.hosts[name].off or self._members[key].running():
+            self._ended.pop(key, None)
+        elif now_s - self._ended.setdefault(key, now_s) >= (service.restart_s or 0.0):
+            self._spawn(service, name)
+            self._ended.pop(key)
+            self.say(f"{service.name} on {name} had ended, and is started again")
 
     def _start(self) -> None:
         names = list(self.described.hosts)
@@ -129,7 +143,8 @@ class ServiceBed:
                 self._await(service, name)
             self.say(f"{service.name} serves on {', '.join(service.hosts)} after {time.monotonic() - begun:.1f} s")
         if self.agents:
-            self.stack = self._held.enter_context(Stack(self.state, _CONTROLLER))
+            variables = {"BLACKSTART_VAR_SERVICES": str(self.state), **_CONTROLLER}  # for experiments
+            self.stack = self._held.enter_context(Stack(self.state, variables))
             self.stack.controller(CONTROLLER)
             for name, part in self.described.hosts.items():
                 if part.agent:

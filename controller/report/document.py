@@ -83,6 +83,30 @@ class RecoveryEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class LossEntry:
+    """What became of the records that a ledger probe wrote."""
+
+    probe: str
+    agent_id: str
+    sent: int
+    acknowledged: int
+    lost: int  # acknowledged, and not there
+    lost_ranges: tuple[tuple[int, int], ...]
+    lost_s: float  # from the first lost acknowledgement to the last
+    duplicated: int
+    unacknowledged_present: int
+    out_of_order: int
+    unknown: int
+    refused: int
+    members: Json  # by name, what one member alone has
+    complete: bool  # False: it could not be read back
+    objective: str
+    rpo_s: float | None
+    result: str  # met, missed, inconclusive
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeEntry:
     """What one probe saw over the run."""
 
@@ -190,6 +214,7 @@ class RunDocument:
     hypotheses: tuple[HypothesisEntry, ...] = ()
     steps: tuple[StepEntry, ...] = ()
     gauges: tuple[GaugeEntry, ...] = ()
+    losses: tuple[LossEntry, ...] = ()
     certificates: tuple[CertificateEntry, ...] = ()  # of every agent on which something was injected
 
 

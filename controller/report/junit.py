@@ -14,12 +14,12 @@ from xml.etree import ElementTree as ET
 from controller.report import format as fmt
 from controller.report.certificate import certificate
 from controller.report.summary import Row, rows
-from controller.verdict import Verdict, hypothesis_finding
+from controller.verdict import Verdict, hypothesis_finding, loss_findings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.report.document import RunDocument
+    from controller.report.document import LossEntry, RunDocument
 
 _FORBIDDEN: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NS: Final = 1_000_000_000
@@ -57,6 +57,7 @@ def _suite(document: RunDocument) -> ET.Element:
         case = _element(document, f"steady state {entry.when} the method", 0.0)
         _result(case, finding.verdict.value, (finding.sentence,))
         cases.append(case)
+    cases += [_loss_case(document, loss) for loss in document.losses]
     if document.injections and not document.skipped:
         cases.append(_residue_case(document))
     suite.extend(cases)
@@ -78,6 +79,15 @@ def _case(document: RunDocument, row: Row) -> ET.Element:
     text = "\n".join(f"{name}: {value}" for name, value in lines if value and value != fmt.NONE)
     if text:
         ET.SubElement(case, "system-out").text = _clean(text)
+    return case
+
+
+def _loss_case(document: RunDocument, loss: LossEntry) -> ET.Element:
+    """Red when acknowledged records are lost beyond the objective, or there twice."""
+    case = _element(document, f"data loss: {loss.probe} on {loss.agent_id}", loss.lost_s)
+    (finding,) = loss_findings(loss)
+    _result(case, finding.verdict.value, (finding.sentence,))
+    ET.SubElement(case, "system-out").text = _clean(finding.sentence)
     return case
 
 

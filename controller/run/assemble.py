@@ -15,6 +15,7 @@ from controller.report.document import (
     EventEntry,
     InjectionEntry,
     Interval,
+    LossEntry,
     OutageEntry,
     ProbeEntry,
     RecoveryEntry,
@@ -59,6 +60,7 @@ async def assemble(store: Store, run: RunRecord) -> RunDocument:
         steps=engine.steps if engine else (),
         gauges=gauge_entries(await store.gauges(run.id), offsets),
         certificates=_certificates(injections.values(), certificates, offsets),
+        losses=tuple(_loss(d) for d in (await store.documents(run.id, "losses")).values()),
     )  # fmt: skip
 
 
@@ -128,6 +130,27 @@ def _recovery(entry: Json, offsets: Mapping[str, int]) -> RecoveryEntry:
         flaps=int(entry.get("flaps") or 0), disturbance_s=float(entry.get("disturbance_s") or 0.0),
         objective=str(entry.get("objective") or ""), rto_s=entry.get("rto_s"), result=str(entry["result"]),
         note=str(entry.get("note") or ""),
+    )  # fmt: skip
+
+
+def _loss(entry: Json) -> LossEntry:
+    counts = (
+        "sent",
+        "acknowledged",
+        "lost",
+        "duplicated",
+        "unacknowledged_present",
+        "out_of_order",
+        "unknown",
+        "refused",
+    )
+    return LossEntry(
+        probe=str(entry["probe"]), agent_id=str(entry["agent_id"]),
+        **{name: int(entry.get(name) or 0) for name in counts},
+        lost_ranges=tuple((int(first), int(last)) for first, last in entry.get("lost_ranges") or ()),
+        lost_s=float(entry.get("lost_s") or 0.0), members=dict(entry.get("members") or {}),
+        complete=bool(entry.get("complete")), objective=str(entry.get("objective") or ""), rpo_s=entry.get("rpo_s"),
+        result=str(entry["result"]), note=str(entry.get("note") or ""),
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from controller.run.reach import Reach
 
 Json = dict[str, Any]
-FUNCTIONS: Final = ("start_probe", "observe", "inject", "revert", "recovery", "run_workload")
+FUNCTIONS: Final = ("start_probe", "observe", "inject", "revert", "recovery", "data_loss", "run_workload")
 MEASURES: Final = ("success_fraction", "p50_ms", "p99_ms", "max_ms", "rate_s")
 INJECT_S: Final = 60.0  # an injection includes its receipt
 REVERT_S: Final = 30.0
@@ -156,6 +156,21 @@ class Driver:
             await self._reach.store.put(self._run.id, "recoveries", key, entry)
             await self._tell("recovery.measured", measure.sentence(entry), entry)
         return measure.worst(entries)
+
+    async def data_loss(self, probe: str, objective: str | None = None, wait_s: float = 60) -> Json:
+        """What became of the records of a ledger probe, the worst over its agents."""
+        use, rpo_s = self._probe(probe), recovering.rpo_s(self._run, objective)
+        await self._tell("ledger.reading", f"Reading back what {probe} wrote, for up to {wait_s:g} s")
+        arguments = {"name": probe, "wait_s": wait_s}
+        answers = self._all(await self._order_all(use.agents, "probe.ledger", arguments, wait_s + SHORT_S))
+        entries = []
+        for agent, answer in answers.items():
+            entry = answer | {"probe": probe, "agent_id": agent, "objective": objective or "", "rpo_s": rpo_s}
+            entry["result"] = measure.loss_result(entry, rpo_s)
+            await self._reach.store.put(self._run.id, "losses", f"{probe}|{agent}", entry)
+            await self._tell("loss.measured", measure.loss_sentence(entry), entry)
+            entries.append(entry)
+        return max(entries, key=lambda entry: (measure.SEVERITY[entry["result"]], entry["lost"]))
 
     async def run_workload(self, kind: str, targets: Json, spec: Json) -> Json:
         """Runs a workload on every agent picked: `{figures}`, each with `agent_id`."""

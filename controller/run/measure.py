@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from controller.fleet import Translation
 
 Json = dict[str, Any]
-_SEVERITY: Final = {"met": 0, "not tested": 1, "inconclusive": 2, "missed": 3}
+SEVERITY: Final = {"met": 0, "not tested": 1, "inconclusive": 2, "missed": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def result(recovery: Json, rto_s: float | None, *, confirmed: bool) -> str:
 
 def worst(entries: Iterable[Json]) -> Json:
     """The entry with the gravest result; of equals, the one that took longest."""
-    return max(entries, key=lambda e: (_SEVERITY[e["result"]], e.get("value_s") or 0.0))
+    return max(entries, key=lambda e: (SEVERITY[e["result"]], e.get("value_s") or 0.0))
 
 
 def sentence(entry: Json) -> str:
@@ -86,3 +86,32 @@ def sentence(entry: Json) -> str:
         return f"{subject}: not recovered ({entry.get('note') or 'no stable window was seen'})"
     limit = f", objective {entry['rto_s']:g} s: {entry['result']}" if entry.get("rto_s") is not None else ""
     return f"{subject}: recovered in {entry['value_s']:.3f} s [{entry['lo_s']:.3f}, {entry['hi_s']:.3f}]{limit}"
+
+
+def loss_result(balance: Json, rpo_s: float | None) -> str:
+    """met, missed or inconclusive. Without an objective no acknowledged record may be lost; copies never may be."""
+    if not balance["complete"]:
+        return "inconclusive"
+    within = not balance["lost"] if rpo_s is None else balance["lost_s"] <= rpo_s
+    return "met" if within and not balance["duplicated"] else "missed"
+
+
+def loss_sentence(entry: Json) -> str:
+    """One line for a human."""
+    subject = f"{entry['probe']} on {entry['agent_id']}"
+    if not entry["complete"]:
+        return f"{subject}: the ledger {entry.get('note') or 'could not be read back'}"
+    limit = "" if entry.get("rpo_s") is None else f", objective {entry['rpo_s']:g} s"
+    span = f" within {entry['lost_s']:.3f} s" if entry["lost"] else ""
+    further = ", ".join(
+        f"{entry[name]} {words}" for name, words in _FURTHER.items() if entry.get(name)
+    )  # fmt: skip
+    counts = f"{entry['lost']} of {entry['acknowledged']} acknowledged records lost{span}"
+    text = f"{subject}: {counts}{limit}: {entry['result']}"
+    return f"{text} ({further})" if further else text
+
+
+_FURTHER: Final = {
+    "duplicated": "duplicated", "out_of_order": "out of order",
+    "unacknowledged_present": "there and never acknowledged", "unknown": "never answered", "refused": "refused",
+}  # fmt: skip

@@ -36,11 +36,20 @@ async def seen_by(reach: Reach, run: ActiveRun, use: ProbeUse, injection: Inject
 
 
 def rto_s(run: ActiveRun, objective: str | None) -> float | None:
-    """The objective of that name in the run's profile; SpecError if there is none, None if none is asked for."""
+    """The recovery time objective of that name; SpecError if there is none, None if none is asked for."""
+    return _objective(run, objective, "rto_s")
+
+
+def rpo_s(run: ActiveRun, objective: str | None) -> float | None:
+    """The recovery point objective of that name, as `rto_s`."""
+    return _objective(run, objective, "rpo_s")
+
+
+def _objective(run: ActiveRun, objective: str | None, field: str) -> float | None:
     if not objective:
         return None
     objectives = run.record.profile.get("objectives") or {}
-    if not isinstance(entry := objectives.get(objective), dict) or "rto_s" not in entry:
+    if not isinstance(entry := objectives.get(objective), dict) or field not in entry:
         known = ", ".join(sorted(objectives)) or "none"
-        raise SpecError(f"the run's profile has no objective {objective!r} with rto_s; it has: {known}")
-    return float(entry["rto_s"])
+        raise SpecError(f"the run's profile has no objective {objective!r} with {field}; it has: {known}")
+    return float(entry[field])

@@ -43,6 +43,9 @@ FUNCTIONS: Final[dict[str, dict[str, Argument]]] = {
         "probe": Argument(TEXT, required=True), "after": Argument(TEXT), "objective": Argument(TEXT),
         "wait_s": Argument(NUMBER),
     },
+    "data_loss": {
+        "probe": Argument(TEXT, required=True), "objective": Argument(TEXT), "wait_s": Argument(NUMBER),
+    },
     "run_workload": {
         "kind": Argument(TEXT, required=True), "targets": Argument(MAPPING, required=True),
         "spec": Argument(MAPPING, required=True),

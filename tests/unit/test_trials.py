@@ -1,0 +1,56 @@
+"""The distribution over trials, as pure functions."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackstart.trials import median_interval, quantile, spreads, strip
+
+VALUES = st.lists(st.floats(0.001, 1000), min_size=1, max_size=60).map(sorted)
+
+
+@given(VALUES)
+def test_the_median_is_the_median_and_quantiles_rise(values: list[float]) -> None:
+    assert math.isclose(quantile(values, 0.5), statistics.median(values))
+    assert values[0] <= quantile(values, 0.5) <= quantile(values, 0.95) <= values[-1]
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+    chance, inside = random.Random(7), 0
+    for _ in range(2000):
+        lo, hi = median_interval(sorted(chance.expovariate(1.0) for _ in range(20)))
+        inside += lo <= math.log(2) <= hi
+    assert 0.95 <= inside / 2000 <= 0.98, "exact: 95.9 % of 20 draws"
+
+
+def test_too_few_trials_have_no_interval() -> None:
+    assert all(map(math.isnan, median_interval([1.0] * 5)))
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == (1.0, 6.0)
+
+
+def document(value: float | None, result: str = "met", lost: int = 0) -> dict:
+    found = None if value is None else {"value": value, "lo": value - 0.1, "hi": value + 0.05}
+    recovery = {"probe": "w", "after": "kill", "recovery": found, "result": result}
+    return {"recoveries": [recovery], "losses": [{"probe": "w", "lost": lost, "acknowledged": 10}]}
+
+
+def test_a_trial_without_a_figure_is_counted() -> None:
+    rows = [document(2.0), document(4.0, lost=3), document(None, "missed"), {"recoveries": []}]
+    (found,) = spreads(rows)
+    assert (found.trials, found.measured, found.missed) == (4, 2, 1)
+    assert (found.least_s, found.median_s, found.most_s) == (2.0, 3.0, 4.0)
+    assert math.isclose(found.error_s, 0.1)
+    assert (found.lost, found.acknowledged) == (3, 30)
+
+
+@given(VALUES)
+def test_every_value_leaves_a_mark(values: list[float]) -> None:
+    drawn = strip(values, 40)
+    assert len(drawn) == 40
+    assert drawn[-1] != " "
+    assert strip([], 40) == ""
