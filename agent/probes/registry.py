@@ -10,13 +10,14 @@ from agent.probes.command import CommandProbe, CommandSpec
 from agent.probes.http import HttpProbe
 from agent.probes.postgres import PostgresProbe
 from agent.probes.process import ProcessProbe
+from agent.probes.redis import RedisProbe
 from agent.probes.tcp import TcpProbe
 from protos.error import Problem, RefusedError, SpecError
 
 Allowed = Callable[[list[str]], bool]
 
 KINDS: Final[dict[str, type[Any]]] = {
-    probe.kind: probe for probe in (CommandProbe, HttpProbe, PostgresProbe, ProcessProbe, TcpProbe)
+    probe.kind: probe for probe in (CommandProbe, HttpProbe, PostgresProbe, ProcessProbe, RedisProbe, TcpProbe)
 }
 
 

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from protos.recovery import Code
 from tests.contract.postgres_rig import Postgres
+from tests.contract.redis_rig import RedisServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,7 +214,37 @@ class PostgresRig:
             self.server.remove()
 
 
-RIGS = [HttpRig, HttpsRig, KeepaliveRig, TcpRig, ProcessRig, CommandRig, PostgresRig]
+class RedisRig:
+    """A server that is stopped, and one that is frozen."""
+
+    kind = "redis"
+    hangs_as = Code.TIMEOUT
+    bad_spec: ClassVar[dict[str, Any]] = {"url": "http://x", "master": "main", "wait_replicas": -1}
+    bad_fields: ClassVar[set[str]] = {"url", "master", "wait_replicas"}
+
+    def __init__(self, path: Path) -> None:
+        del path
+        self.server: RedisServer | None = None
+
+    async def up(self) -> dict[str, Any]:
+        self.server = self.server or RedisServer()
+        self.server.start()
+        return {"url": self.server.url, "mode": "verified_write"}
+
+    async def down(self) -> None:
+        if self.server is not None:
+            self.server.stop()
+
+    async def hang(self) -> None:
+        assert self.server is not None
+        self.server.signal(signal.SIGSTOP)
+
+    def remove(self) -> None:
+        if self.server is not None:
+            self.server.remove()
+
+
+RIGS = [HttpRig, HttpsRig, KeepaliveRig, TcpRig, ProcessRig, CommandRig, PostgresRig, RedisRig]
 
 
 def _certified(path: Path) -> ssl.SSLContext:

@@ -12,8 +12,8 @@ import pytest
 from agent.probes.registry import KINDS, build, capabilities
 from protos.error import ProbeError, RefusedError, SpecError
 from protos.recovery import FAILED, Code
-from tests.contract import postgres_rig
-from tests.contract.probe_rig import ANSWER, RIGS, HttpRig, KeepaliveRig, PostgresRig, TcpRig
+from tests.contract import postgres_rig, redis_rig
+from tests.contract.probe_rig import ANSWER, RIGS, HttpRig, KeepaliveRig, PostgresRig, RedisRig, TcpRig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,12 +27,13 @@ AMPLE_S = 10.0
 
 @pytest.fixture(params=RIGS, ids=lambda rig: rig.__name__)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    if request.param is PostgresRig and (lacks := postgres_rig.missing()):
+    needs = {PostgresRig: postgres_rig.missing, RedisRig: redis_rig.missing}
+    if request.param in needs and (lacks := needs[request.param]()):
         pytest.skip(lacks)
     made: Rig = request.param(tmp_path)
     yield made
     await made.down()
-    if isinstance(made, PostgresRig):
+    if isinstance(made, PostgresRig | RedisRig):
         made.remove()
 
 
@@ -101,7 +102,7 @@ def test_every_kind_has_a_rig_and_says_what_it_lacks() -> None:
 
 
 def test_what_is_no_spec_and_no_kind() -> None:
-    with pytest.raises(SpecError, match="known: command, http, postgres, process, tcp"):
+    with pytest.raises(SpecError, match="known: command, http, postgres, process, redis, tcp"):
         build("icmp", {}, lambda _: True)
     with pytest.raises(SpecError, match="list instead of an object"):
         build("tcp", [], lambda _: True)

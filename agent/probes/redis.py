@@ -1,0 +1,240 @@
+"""`redis`: the server answers, takes a key, gives it back, is the master, or enters a number into a ledger.
+
+Where Sentinels are named, each connection asks them who the master is, as a client of the field does.
+Source: docs of Redis, "WAIT", "ROLE", "Sentinel clients".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from agent.probes.base import ProbeSpec, code_of
+from agent.probes.endpoint import Endpoint
+from agent.probes.limit import Limit
+from agent.probes.resp import BrokenError, ErrorAnswerError, Resp
+from protos.recovery import Code
+
+if TYPE_CHECKING:
+    from agent.probes.ledger import Ledger
+
+IDLE_MAX: Final = 8
+_PORT, _PORT_SENTINEL = 6379, 26_379
+_SENTINEL_S: Final = 0.3  # for one Sentinel to answer: another may be there
+
+
+class RedisSpec(ProbeSpec):
+    """*url* of the server, or *sentinels* (host:port each) and the *master*'s name. *mode*: what an attempt does.
+
+    master: the server says that this is its role. ledger numbers its records, so that losses can be counted
+    (`probe.ledger`). A write counts once *wait_replicas* replicas have it, within *wait_ms*. *keepalive*:
+    connections are used again; else a fresh one each. *members*: further servers (name: url) that a ledger is read
+    back from.
+    """
+
+    url: str = ""
+    sentinels: list[str] = msgspec.field(default_factory=list)
+    master: str = ""
+    mode: Literal["ping", "write", "verified_write", "master", "ledger"] = "ping"
+    key: str = ""
+    wait_replicas: int = 0
+    wait_ms: int = 1000
+    keepalive: bool = True
+    members: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def problems(self) -> list[tuple[str, str]]:
+        found = []
+        if bool(self.url) == bool(self.sentinels):
+            found.append(("url", "either url or sentinels must name the server"))
+        if bool(self.sentinels) != bool(self.master):
+            found.append(("master", "sentinels and the master's name go together"))
+        urls = {"url": self.url, **{f"members.{name}": url for name, url in self.members.items()}}
+        found += [(name, f"{url!r} is not redis://…") for name, url in urls.items() if url and _strange(url)]
+        if self.wait_replicas < 0 or self.wait_ms <= 0:
+            found.append(("wait_replicas", "must not be below 0, and wait_ms must be above 0"))
+        return found
+
+
+class RedisProbe:
+    """REFUSED: no connection, or it broke. BAD: an error of the server, such as a write on a replica."""
+
+    kind: ClassVar[str] = "redis"
+    spec_type: ClassVar[type[ProbeSpec]] = RedisSpec
+
+    def __init__(self, spec: RedisSpec) -> None:
+        self._spec, self._key = spec, spec.key or "blackstart:probe"
+        self._idle: list[Resp] = []
+        self._endpoints: dict[str, Endpoint] = {}
+        self._value = 0
+        self.ledger: Ledger | None = None  # given by the engine where `keeps_ledger`
+        self.keeps_ledger = spec.mode == "ledger"
+        self._compared = False
+
+    @staticmethod
+    def missing() -> str:
+        return ""
+
+    async def open(self) -> None:
+        if self.ledger is not None and not self._spec.key:
+            self._key = f"blackstart:{self.ledger.name}"
+
+    async def attempt(self, timeout_s: float) -> Code:
+        try:
+            async with Limit(timeout_s):
+                return await self._ask()
+        except (ErrorAnswerError, ssl.SSLError):
+            return Code.BAD
+        except BrokenError:
+            return Code.REFUSED
+        except OSError as error:
+            return code_of(error)
+
+    async def close(self) -> None:
+        if self.ledger is not None and self._compared and not self._spec.key:
+            with contextlib.suppress(OSError, ErrorAnswerError):
+                async with Limit(2.0):
+                    connection = await self._connect()
+                    self._idle.append(connection)
+                    await connection.call("DEL", self._key)
+        while self._idle:
+            self._idle.pop().close()
+        for endpoint in self._endpoints.values():
+            await endpoint.close()
+        if self.ledger is not None:
+            self.ledger.close(keep=not self._compared)
+
+    async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int] | str]]:
+        """Numbers of the ledger in the order of the server, and those of each of the *members*, or why not."""
+        async with Limit(timeout_s):
+            main = await self._numbers(await self._connect())
+        members: dict[str, list[int] | str] = {}
+        for name, url in self._spec.members.items():
+            try:
+                async with Limit(timeout_s):
+                    members[name] = await self._numbers(await self._reach(url))
+            except (OSError, ErrorAnswerError) as error:  # a member may be away; the service is not
+                members[name] = str(error) or type(error).__name__
+        self._compared = True
+        return main, members
+
+    async def _numbers(self, connection: Resp) -> list[int]:
+        try:
+            found = await connection.call("LRANGE", self._key, 0, -1)
+            return [int(one) for one in found if isinstance(one, bytes)] if isinstance(found, list) else []
+        finally:
+            connection.close()
+
+    async def _ask(self) -> Code:
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                return await self._use(connection)
+            except BrokenError:
+                if self.keeps_ledger:
+                    raise  # the record may have been taken: it is not sent again
+                continue  # it was closed while it was idle, which says nothing of the service now
+        return await self._use(await self._connect())
+
+    async def _use(self, connection: Resp) -> Code:
+        kept = False
+        try:
+            code = await self._do(connection)
+            kept = self._spec.keepalive and len(self._idle) < IDLE_MAX and code is Code.OK
+            return code
+        finally:
+            if kept:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    async def _connect(self) -> Resp:
+        """A connection to the server, or to the master that the first Sentinel to answer names."""
+        if self._spec.url:
+            return await self._reach(self._spec.url)
+        failure: Exception = BrokenError("no Sentinel knows the master")
+        for place in self._spec.sentinels:
+            url = f"redis://{place}" if ":" in place else f"redis://{place}:{_PORT_SENTINEL}"
+            try:
+                async with Limit(_SENTINEL_S):
+                    sentinel = await self._reach(url)
+                    try:
+                        found = await sentinel.call("SENTINEL", "get-master-addr-by-name", self._spec.master)
+                    finally:
+                        sentinel.close()
+            except (OSError, ErrorAnswerError) as error:  # the next one may know
+                failure = error
+                continue
+            if isinstance(found, list) and all(isinstance(one, bytes) for one in found):
+                host, port = (one.decode() for one in found if isinstance(one, bytes))
+                return await self._reach(f"redis://{host}:{port}")
+        raise failure
+
+    async def _reach(self, url: str) -> Resp:
+        parts = urlsplit(url)
+        if url not in self._endpoints:
+            context = ssl.create_default_context() if parts.scheme == "rediss" else None
+            self._endpoints[url] = Endpoint(parts.hostname or "", parts.port or _PORT, context)
+        connection = Resp(await self._endpoints[url].connect())
+        try:
+            if parts.password:
+                user = [unquote(parts.username)] if parts.username else []
+                await connection.call("AUTH", *user, unquote(parts.password))
+            if database := parts.path.strip("/"):
+                await connection.call("SELECT", database)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _do(self, connection: Resp) -> Code:
+        mode = self._spec.mode
+        if mode == "ping":
+            return Code.OK if await connection.call("PING") == b"PONG" else Code.BAD
+        if mode == "master":
+            role = await connection.call("ROLE")
+            return Code.OK if isinstance(role, list) and role[:1] == [b"master"] else Code.BAD
+        if mode == "ledger":
+            return await self._enter(connection)
+        self._value += 1
+        value = self._value
+        await connection.call("SET", self._key, value, "EX", 3600)
+        if not await self._copied(connection):
+            return Code.BAD
+        if mode == "verified_write":
+            found = await connection.call("GET", self._key)
+            return Code.OK if isinstance(found, bytes) and int(found) >= value else Code.BAD
+        return Code.OK
+
+    async def _enter(self, connection: Resp) -> Code:
+        assert self.ledger is not None
+        if self.ledger.full:
+            return Code.ERROR
+        number = self.ledger.send()
+        try:
+            await connection.call("RPUSH", self._key, number)
+        except ErrorAnswerError:
+            self.ledger.refused(number)  # READONLY, NOREPLICAS, OOM: the server did not take it
+            raise
+        if not await self._copied(connection):
+            return Code.BAD  # written, and not on enough replicas: nobody promised anything
+        self.ledger.acknowledged(number)
+        return Code.OK
+
+    async def _copied(self, connection: Resp) -> bool:
+        wanted = self._spec.wait_replicas
+        if not wanted:
+            return True
+        found = await connection.call("WAIT", wanted, self._spec.wait_ms)
+        return isinstance(found, int) and found >= wanted
+
+
+def _strange(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.port == 0
+    except ValueError:
+        return True
