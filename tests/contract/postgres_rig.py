@@ -40,9 +40,9 @@ class Postgres:
     def dsn(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
-    def start(self) -> None:
+    def start(self, **more: str) -> None:
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,
-                    "shared_buffers": "16MB", "fsync": "off", "max_connections": 60}  # fmt: skip
+                    "shared_buffers": "16MB", "fsync": "off", "max_connections": 60, **more}  # fmt: skip
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
