@@ -4,6 +4,7 @@
 #   make lint      style, types, import contracts                       make protos  regenerate the gRPC code
 #   make clean     remove what these made                               make lock    renew the pinned versions
 #   make catalogue regenerate docs/faults.md and protos/catalogue.json from the faults
+#   make test-services  every scenario on its test services, with verdicts (root; minutes)
 #   make fuzz      fuzzers over all that is read from outside (ARGS='--seconds 600')
 
 PYTHON ?= python3
@@ -34,11 +35,11 @@ endef
 # $(call install,directory,requirements)
 install = $(if $(UV),uv pip install --python $(1)/bin/python,$(1)/bin/python -m pip install --disable-pip-version-check --progress-bar on) $(2)
 
-.PHONY: gameday test bench chaos fuzz lint format protos catalogue lock clean help
+.PHONY: gameday test bench chaos fuzz test-services lint format protos catalogue lock clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,7s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 $(STAMP): pyproject.toml requirements.lock
 	$(call make-venv,$(VENV))
@@ -62,6 +63,9 @@ chaos: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.campaign --out docs/fuzzing.md $(ARGS)
+
+test-services: $(STAMP)
+	$(BIN)/python -m tests.integration.scenario_campaign $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)
