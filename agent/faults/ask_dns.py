@@ -17,8 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.faults import dns_message
-from agent.system import libc
+from agent.system import dns_message, libc
 
 _TRIES: Final = 2  # one datagram may be lost by itself
 _PORT: Final = 53

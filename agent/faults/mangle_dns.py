@@ -9,10 +9,9 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from agent.faults import dns_message
-from agent.faults.dns_message import MalformedError, Question
 from agent.faults.mangle_corrupt import transport
-from agent.system import checksum
+from agent.system import checksum, dns_message
+from agent.system.dns_message import MalformedError, Question
 from agent.system.queue_engine import ACCEPT, DROP, WHOLE, Decide, Fate, Packet, Stream
 
 PORT: Final = 53

@@ -19,11 +19,11 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from agent.faults import ask_dns, claim, dns_message, mangle_dns, mangled, scope, table, target
+from agent.faults import ask_dns, claim, mangle_dns, mangled, scope, table, target
 from agent.faults.ask_dns import Answer
 from agent.faults.base import Effect, Injected, Page, Receipt, Touched, Undo
 from agent.faults.held import HeldFault, holder_of
-from agent.system import process, table_look
+from agent.system import dns_message, process, table_look
 from agent.system.privilege import CAP_NET_ADMIN, has_capability
 from protos.error import Problem, RefusedError, SpecError
 

@@ -10,8 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from agent.faults import dns_message
-from agent.system import libc
+from agent.system import dns_message, libc
 from tests.chaos.case import end
 
 RECORDS = {"db.test": "10.1.1.1", "web.test": "10.1.1.2", "deep.zone.test": "10.1.1.3"}

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from agent.faults import dns_message
-from agent.system import table_look
+from agent.system import dns_message, table_look
 from protos.error import RefusedError, SpecError
 from tests.chaos import dns_server
 from tests.chaos.dns_server import resolve

@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from agent.faults import dns_message
 from agent.faults.registry import KINDS
+from agent.system import dns_message
 from protos import blackstart_agent_pb2 as pb
 from protos.catalogue import catalogue
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.faults import dns_message, mangle_dns
-from agent.system import checksum
+from agent.faults import mangle_dns
+from agent.system import checksum, dns_message
 from agent.system.queue_engine import ACCEPT, DROP, Fate
 from tests.unit.test_mangle import ipv4, ipv6, packet
 
