@@ -45,6 +45,8 @@ class Probes(Protocol):
         self, run_id: str, name: str, kind: str, spec: Json, *,
         interval_ms: float = ..., timeout_ms: float = ..., stable_s: float = ..., p99_max_ms: float | None = ...,
     ) -> int: ...  # fmt: skip
+    def count(self, run_id: str, name: str, from_ns: int, to_ns: int) -> Json: ...
+    def marks(self, run_id: str, name: str) -> Json: ...
     async def ledger(self, run_id: str, name: str, *, wait_s: float = ...) -> Json: ...
     async def ask(self, kind: str, spec: Json, *, timeout_ms: float = ...) -> Code: ...
     async def stop(self, run_id: str, name: str | None = None) -> dict[str, int]: ...
@@ -78,7 +80,9 @@ class Executor:
             "fault.inject": self._inject,
             "fault.revert": self._revert,
             "probe.ask": self._probe_ask,
+            "probe.count": self._probe_count,
             "probe.ledger": self._probe_ledger,
+            "probe.marks": self._probe_marks,
             "probe.start": self._probe_start,
             "probe.stop": self._probe_stop,
             "probe.observe": self._probe_observe,
@@ -188,6 +192,13 @@ class Executor:
     async def _probe_ledger(self, run_id: str, arguments: Json) -> Json:
         wait_s = _number(arguments, "wait_s", 60.0, WAIT_S_MAX)
         return await self._probes.ledger(run_id, arguments["name"], wait_s=wait_s)
+
+    async def _probe_count(self, run_id: str, arguments: Json) -> Json:
+        from_ns, to_ns = _instant(arguments["from_ns"]), _instant(arguments["to_ns"])
+        return self._probes.count(run_id, arguments["name"], from_ns, to_ns)
+
+    async def _probe_marks(self, run_id: str, arguments: Json) -> Json:
+        return self._probes.marks(run_id, arguments["name"])
 
     async def _probe_recovery(self, run_id: str, arguments: Json) -> Json:
         return await self._probes.recovery(

@@ -32,6 +32,7 @@ class Spread:
     error_s: float
     lost: int  # acknowledged records, over all trials
     acknowledged: int
+    phases: dict[str, float]  # median seconds of each phase, over the trials in which a log told of it
 
 
 def spreads(documents: Sequence[Mapping[str, Any]]) -> list[Spread]:
@@ -57,8 +58,18 @@ def _spread(probe: str, after: str, documents: Sequence[Mapping[str, Any]]) -> S
         least_s=values[0] if values else math.nan, median_s=quantile(values, 0.5), p95_s=quantile(values, 0.95),
         most_s=values[-1] if values else math.nan, median_lo_s=lo, median_hi_s=hi,
         error_s=max((max(one["hi"] - one["value"], one["value"] - one["lo"]) for one in found), default=math.nan),
+        phases=_phases(probe, after, documents),
         lost=sum(int(loss["lost"]) for loss in losses), acknowledged=sum(int(loss["acknowledged"]) for loss in losses),
     )  # fmt: skip
+
+
+def _phases(probe: str, after: str, documents: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    took: dict[str, list[float]] = {}
+    for document in documents:
+        for entry in document.get("phases", ()):
+            for step in entry["steps"] if (entry["probe"], entry["after"]) == (probe, after) else ():
+                took.setdefault(step["name"], []).append(float(step["took_s"]))
+    return {name: quantile(sorted(values), 0.5) for name, values in took.items()}
 
 
 def quantile(values: Sequence[float], fraction: float) -> float:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Interval,
         LossEntry,
         RecoveryEntry,
+        ShareEntry,
     )
 
 
@@ -81,6 +82,7 @@ def judge(
     injections: Sequence[InjectionEntry] = (),
     recoveries: Sequence[RecoveryEntry] = (),
     losses: Sequence[LossEntry] = (),
+    shares: Sequence[ShareEntry] = (),
     residue: Sequence[str] = (),
     residue_checked: bool = False,
     certificates: Sequence[CertificateEntry] = (),
@@ -93,6 +95,7 @@ def judge(
         injections: every call of `inject` that was admitted.
         recoveries: every recovery that was measured.
         losses: every ledger that was read back.
+        shares: every share of good attempts that was counted.
         residue: what the audit found left behind, over all agents.
         residue_checked: whether the audit could be made on every agent that the run touched.
         certificates: of the agents' nodes, before and after.
@@ -103,11 +106,12 @@ def judge(
         *(found for injection in injections for found in injection_findings(injection)),
         *(found for recovery in recoveries for found in recovery_findings(recovery)),
         *(found for loss in losses for found in loss_findings(loss)),
+        *(found for share in shares for found in share_findings(share)),
         *residue_findings(injections, [*residue, *uncertified(certificates)], residue_checked=residue_checked),
     ]
     if engine is not None:
         findings += _engine_findings(engine, faulted=bool(injections))
-    if not _checked(engine, recoveries) and not losses:
+    if not _checked(engine, recoveries) and not losses and all(share.result == "not tested" for share in shares):
         findings.append(
             Finding(
                 Verdict.INCONCLUSIVE, "Nothing was checked: no hypothesis was declared and no recovery was measured."
@@ -203,6 +207,22 @@ def residue_findings(
         yield _open(f"Residue was left behind: {text}")
     if injections and not residue_checked:
         yield _open("The audit for residue could not be made on every agent")
+
+
+def share_findings(share: ShareEntry) -> Iterator[Finding]:
+    """What a share of good attempts says beside its objective; without one it is a figure, and no finding."""
+    if share.result == "not tested":
+        return
+    subject = f"{share.probe} on {share.agent_id}"
+    subject += f" while {share.after} was in force" if share.after else ""
+    word = "goodput of that before" if share.kind == "capacity" else "available"
+    bound = f"at least {share.at_least:.2%}" if share.at_most is None else f"at most {share.at_most:.2%}"
+    text = (
+        f"{subject}: {share.share.value:.2%} [{share.share.lo:.2%}, {share.share.hi:.2%}] {word}, objective {bound}"
+        f"{'; ' + share.note if share.note else ''}"
+    )
+    verdict = {"met": Verdict.HELD, "missed": Verdict.DEVIATED}.get(share.result, Verdict.INCONCLUSIVE)
+    yield Finding(verdict, fmt.sentence(text))
 
 
 def outcome_findings(outcome: str, engine: EngineJournal | None) -> Iterator[Finding]:

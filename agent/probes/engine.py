@@ -19,8 +19,10 @@ from typing import Any, Final, Protocol
 from agent.probes import ledgers, registry
 from agent.probes.base import Probe
 from agent.probes.ledger import Ledger
+from agent.probes.log import LogProbe
 from agent.probes.openloop import OpenLoop
 from agent.probes.record import KEPT_MAX, Record
+from agent.probes.tally import tally
 from protos.error import ProbeError, Problem, RefusedError, SpecError
 from protos.recovery import Attempts, Code, Question, Recovery, recovery
 
@@ -188,6 +190,20 @@ class ProbeEngine:
             ProbeError: no such probe, or it keeps no ledger.
         """
         return await ledgers.balance(name, self._running(run_id, name).probe, wait_s)
+
+    def marks(self, run_id: str, name: str) -> dict[str, Any]:
+        """What a log probe has found so far: `{marks, overflow}`. ProbeError: no such probe, or another kind."""
+        probe = self._running(run_id, name).probe
+        if not isinstance(probe, LogProbe):
+            raise ProbeError(f"probe {name} watches no log: start it with kind log")
+        return {"marks": list(probe.marks), "overflow": probe.overflow}
+
+    def count(self, run_id: str, name: str, from_ns: int, to_ns: int) -> dict[str, Any]:
+        """`tally` of the attempts due between two instants. ProbeError: no such probe, or they are no longer kept."""
+        record = self._running(run_id, name).record
+        if record.dropped and record.oldest_due_ns > from_ns:
+            raise ProbeError(f"probe {name}: the first attempts of that span are no longer kept")
+        return tally(record.attempts(from_ns), from_ns, to_ns)
 
     def _keep_ledger(self, probe: Probe) -> None:
         if not ledgers.wanted(probe):

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from agent.probes.base import Probe, ProbeSpec, read_spec
 from agent.probes.command import CommandProbe, CommandSpec
 from agent.probes.http import HttpProbe
+from agent.probes.log import LogProbe
 from agent.probes.postgres import PostgresProbe
 from agent.probes.process import ProcessProbe
 from agent.probes.redis import RedisProbe
@@ -17,7 +18,8 @@ from protos.error import Problem, RefusedError, SpecError
 Allowed = Callable[[list[str]], bool]
 
 KINDS: Final[dict[str, type[Any]]] = {
-    probe.kind: probe for probe in (CommandProbe, HttpProbe, PostgresProbe, ProcessProbe, RedisProbe, TcpProbe)
+    probe.kind: probe
+    for probe in (CommandProbe, HttpProbe, LogProbe, PostgresProbe, ProcessProbe, RedisProbe, TcpProbe)
 }
 
 

@@ -3,6 +3,21 @@
 Invariant: the functions here are the ones of docs/architecture.md ("Driver functions"), and nothing else is exported.
 """
 
-from blackstart.chaos.driver import data_loss, inject, observe, recovery, revert, run_workload, start_probe, steady
+from blackstart.chaos.driver import (
+    capacity,
+    data_loss,
+    inject,
+    observe,
+    phases,
+    recovery,
+    revert,
+    run_workload,
+    start_probe,
+    steady,
+    uptime,
+)  # fmt: skip
 
-__all__ = ["data_loss", "inject", "observe", "recovery", "revert", "run_workload", "start_probe", "steady"]
+__all__ = [
+    "capacity", "data_loss", "inject", "observe", "phases", "recovery", "revert", "run_workload", "start_probe",
+    "steady", "uptime",
+]  # fmt: skip

@@ -33,7 +33,7 @@ def start_probe(
 
     Args:
         name: by which `observe` and `recovery` know it.
-        kind: http, tcp, process or command.
+        kind: one of those that `blackstart-agent doctor` lists, http for example.
         targets: where from: `{labels: {role: db}, pick: one | all | minority | majority | 3 | "30%", seed: 7}`.
         spec: the kind's own fields, `{url: ...}` for http.
         interval_ms: from one due time to the next.
@@ -158,6 +158,52 @@ def data_loss(probe: str, objective: str | None = None, wait_s: float = 60) -> J
     """
     arguments = {"probe": probe, "objective": objective, "wait_s": _number("wait_s", wait_s)}
     return dict(_invoke("data_loss", arguments))
+
+
+def capacity(probe: str, after: str | None = None, objective: str | None = None, skip_s: float = 0) -> Json:
+    """Good attempts a second while an injection was in force, over those in the 30 s before it.
+
+    Args:
+        probe: name given to `start_probe` or `steady`; one of reads or writes that every client sends.
+        after: name of the injection; the last one if left out.
+        objective: entry of the profile with `at_least_fraction`, or `at_most_fraction` where a service has to refuse.
+        skip_s: of the fault's first seconds, left out.
+
+    Returns:
+        `{kind, value, lo, hi, good, attempts, span_s, note, probe, agent_id, after, objective, result}`.
+    """
+    arguments = {"probe": probe, "after": after, "objective": objective, "skip_s": _number("skip_s", skip_s)}
+    return dict(_invoke("capacity", arguments))
+
+
+def uptime(probe: str, objective: str | None = None, period: str = "month") -> Json:
+    """Availability since *probe* began, with its Wilson interval at 95 %, and what its outages spend of a month.
+
+    Args:
+        probe: name given to `start_probe` or `steady`.
+        objective: entry of the profile with `at_least_fraction`.
+        period: month: the outages of this run must fit into a month's budget; run: the interval must lie above it.
+
+    Returns:
+        As `capacity`, with `outage_s` as [lo, hi].
+    """
+    return dict(_invoke("uptime", {"probe": probe, "objective": objective, "period": period}))
+
+
+def phases(probe: str, events: list[str], order: list[str], after: str | None = None) -> Json:
+    """What a recovery consists of, as the services' own logs tell it; to be asked after `recovery`.
+
+    Args:
+        probe: the one whose recovery was measured.
+        events: names of probes of kind log.
+        order: names of their marks, such as detect, decide, act, serve; what is left until the probe is good is client.
+        after: name of the injection; the last one if left out.
+
+    Returns:
+        `{steps: [{name, at_s, lo_s, hi_s, took_s, agent_id, path, text}], missing, note, probe, agent_id, after}`.
+    """
+    arguments = {"probe": probe, "events": list(events), "order": list(order), "after": after}
+    return dict(_invoke("phases", arguments))
 
 
 def run_workload(kind: str, targets: Json, spec: Json) -> Json:

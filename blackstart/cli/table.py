@@ -74,8 +74,17 @@ def show_run(document: Mapping[str, Any], console: Console) -> None:
         return
     console.print(table(rows, console.width))
     reasons("", document.get("reasons") or [], console)
+    for entry in document.get("phases") or ():
+        console.print(Text(f"  {phases(entry)}"), soft_wrap=True)
     if document.get("injections"):
         residue(document.get("zero_residue") or {}, console)
+
+
+def phases(entry: Mapping[str, Any]) -> str:
+    """What a recovery consisted of, in one line."""
+    parts = " + ".join(f"{step['name']} {step['took_s']:.2f} s" for step in entry["steps"])
+    lacks = f"; no log told of {', '.join(entry['missing'])}" if entry["missing"] else ""
+    return f"{entry['probe']} after {entry['after']}: {parts or 'nothing was seen'}{lacks}"
 
 
 def residue(certificate: Mapping[str, Any], console: Console) -> None:

@@ -69,3 +69,6 @@ def _show(found: list[Spread], documents: list[Any]) -> None:
         ]  # fmt: skip
         if plot := strip(values):
             console().print(f"0 s |{plot}| {one.most_s:.2f} s", soft_wrap=True)
+        if one.phases:
+            told = " + ".join(f"{name} {took:.2f} s" for name, took in one.phases.items())
+            console().print(f"median of each phase: {told}", soft_wrap=True)

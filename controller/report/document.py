@@ -107,6 +107,49 @@ class LossEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareEntry:
+    """A share of good attempts: goodput while a fault was in force, or uptime."""
+
+    kind: str  # capacity, uptime
+    probe: str
+    agent_id: str
+    after: str  # name of the injection; empty for uptime
+    share: Interval
+    good: int
+    attempts: int
+    span_s: float
+    objective: str
+    at_least: float | None
+    at_most: float | None
+    result: str  # met, missed, inconclusive, not tested
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStep:
+    """One phase: *at* from the injection to its end, *took_s* from the end of the one before."""
+
+    name: str
+    at: Interval
+    took_s: float
+    agent_id: str
+    path: str  # the log that told; empty: the probe itself
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhasesEntry:
+    """A recovery taken apart."""
+
+    probe: str
+    agent_id: str
+    after: str
+    steps: tuple[PhaseStep, ...]
+    missing: tuple[str, ...]  # of which no log told
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeEntry:
     """What one probe saw over the run."""
 
@@ -215,6 +258,8 @@ class RunDocument:
     steps: tuple[StepEntry, ...] = ()
     gauges: tuple[GaugeEntry, ...] = ()
     losses: tuple[LossEntry, ...] = ()
+    shares: tuple[ShareEntry, ...] = ()
+    phases: tuple[PhasesEntry, ...] = ()
     certificates: tuple[CertificateEntry, ...] = ()  # of every agent on which something was injected
 
 

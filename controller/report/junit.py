@@ -14,12 +14,12 @@ from xml.etree import ElementTree as ET
 from controller.report import format as fmt
 from controller.report.certificate import certificate
 from controller.report.summary import Row, rows
-from controller.verdict import Verdict, hypothesis_finding, loss_findings
+from controller.verdict import Verdict, hypothesis_finding, loss_findings, share_findings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.report.document import LossEntry, RunDocument
+    from controller.report.document import LossEntry, RunDocument, ShareEntry
 
 _FORBIDDEN: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NS: Final = 1_000_000_000
@@ -58,6 +58,7 @@ def _suite(document: RunDocument) -> ET.Element:
         _result(case, finding.verdict.value, (finding.sentence,))
         cases.append(case)
     cases += [_loss_case(document, loss) for loss in document.losses]
+    cases += [_share_case(document, share) for share in document.shares if share.result != "not tested"]
     if document.injections and not document.skipped:
         cases.append(_residue_case(document))
     suite.extend(cases)
@@ -86,6 +87,16 @@ def _loss_case(document: RunDocument, loss: LossEntry) -> ET.Element:
     """Red when acknowledged records are lost beyond the objective, or there twice."""
     case = _element(document, f"data loss: {loss.probe} on {loss.agent_id}", loss.lost_s)
     (finding,) = loss_findings(loss)
+    _result(case, finding.verdict.value, (finding.sentence,))
+    ET.SubElement(case, "system-out").text = _clean(finding.sentence)
+    return case
+
+
+def _share_case(document: RunDocument, share: ShareEntry) -> ET.Element:
+    """Red when the share of good attempts is beyond its objective."""
+    after = f" after {share.after}" if share.after else ""
+    case = _element(document, f"{share.kind}: {share.probe} on {share.agent_id}{after}", share.span_s)
+    (finding,) = share_findings(share)
     _result(case, finding.verdict.value, (finding.sentence,))
     ET.SubElement(case, "system-out").text = _clean(finding.sentence)
     return case

@@ -17,9 +17,12 @@ from controller.report.document import (
     Interval,
     LossEntry,
     OutageEntry,
+    PhasesEntry,
+    PhaseStep,
     ProbeEntry,
     RecoveryEntry,
     RunDocument,
+    ShareEntry,
 )  # fmt: skip
 from controller.report.engine_journal import read_journal
 from controller.telemetry.gauge import gauge_entries
@@ -61,6 +64,8 @@ async def assemble(store: Store, run: RunRecord) -> RunDocument:
         gauges=gauge_entries(await store.gauges(run.id), offsets),
         certificates=_certificates(injections.values(), certificates, offsets),
         losses=tuple(_loss(d) for d in (await store.documents(run.id, "losses")).values()),
+        shares=tuple(_share(d) for d in (await store.documents(run.id, "shares")).values()),
+        phases=tuple(_phases(d) for d in (await store.documents(run.id, "phases")).values()),
     )  # fmt: skip
 
 
@@ -152,6 +157,26 @@ def _loss(entry: Json) -> LossEntry:
         complete=bool(entry.get("complete")), objective=str(entry.get("objective") or ""), rpo_s=entry.get("rpo_s"),
         result=str(entry["result"]), note=str(entry.get("note") or ""),
     )  # fmt: skip
+
+
+def _share(entry: Json) -> ShareEntry:
+    return ShareEntry(
+        kind=entry["kind"], probe=entry["probe"], agent_id=entry["agent_id"], after=entry["after"],
+        share=Interval(entry["value"], entry["lo"], entry["hi"]), good=int(entry["good"]),
+        attempts=int(entry["attempts"]), span_s=float(entry["span_s"]), objective=entry["objective"],
+        at_least=entry["at_least"], at_most=entry["at_most"], result=entry["result"], note=entry["note"],
+    )  # fmt: skip
+
+
+def _phases(entry: Json) -> PhasesEntry:
+    steps = tuple(
+        PhaseStep(
+            step["name"], Interval(step["at_s"], step["lo_s"], step["hi_s"]), float(step["took_s"]),
+            step["agent_id"], step["path"], step["text"],
+        )
+        for step in entry["steps"]
+    )  # fmt: skip
+    return PhasesEntry(entry["probe"], entry["agent_id"], entry["after"], steps, tuple(entry["missing"]), entry["note"])
 
 
 def _probes(

@@ -66,8 +66,8 @@ async def conclude(
     document = await assemble(reach.store, run)
     judgement = verdict.judge(
         outcome=outcome, journal=journal, injections=document.injections, recoveries=document.recoveries,
-        losses=document.losses, residue=document.residue, residue_checked=document.residue_checked,
-        certificates=document.certificates,
+        losses=document.losses, shares=document.shares, residue=document.residue,
+        residue_checked=document.residue_checked, certificates=document.certificates,
     )  # fmt: skip
     stranded = verdict.stranded(document.injections, document.residue, document.certificates)
     await reach.store.put(run.id, "verdict", "reasons", {"reasons": list(judgement.reasons)})

@@ -6,36 +6,34 @@ be over. An injection that failed on one agent is reverted on all before the err
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.admission import Reservation
-from controller.run import measure, picking, recovering, shaping
-from controller.run.active import ActiveRun, Injection, ProbeUse, check_injection, lasting
+from controller.run import picking, shaping
+from controller.run.active import Injection, ProbeUse, check_injection, lasting
+from controller.run.measuring import Measuring
+from controller.run.part import SHORT_S
 from protos.error import BlackstartError, ProbeError, Problem, RefusedError, SpecError, StrandedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from controller.run.reach import Reach
+    from collections.abc import Mapping
 
 Json = dict[str, Any]
-FUNCTIONS: Final = ("start_probe", "observe", "inject", "revert", "recovery", "data_loss", "run_workload")
+FUNCTIONS: Final = (
+    "start_probe", "observe", "inject", "revert", "recovery", "data_loss", "capacity", "uptime", "phases",
+    "run_workload",
+)  # fmt: skip
 MEASURES: Final = ("success_fraction", "p50_ms", "p99_ms", "max_ms", "rate_s")
 INJECT_S: Final = 60.0  # an injection includes its receipt
 REVERT_S: Final = 30.0
-SHORT_S: Final = 15.0
 WORKLOAD_S: Final = 3600.0
 
 
-class Driver:
+class Driver(Measuring):
     """The functions, for one run."""
-
-    def __init__(self, reach: Reach, run: ActiveRun, progress: Callable[[str], None] = lambda _line: None) -> None:
-        self._reach, self._run, self._progress = reach, run, progress
 
     async def call(self, function: str, arguments: Mapping[str, Any]) -> Any:
         """The result of *function*; SpecError if there is none of that name or the arguments do not fit."""
@@ -134,44 +132,6 @@ class Driver:
             await self._tell("fault.reverted", f"{injection.name} is reverted on {', '.join(injection.agents)}")
         return {"effects": [effect for one in chosen for effect in one.effects], "residue": residue}
 
-    async def recovery(
-        self, probe: str, after: str | None = None, objective: str | None = None, wait_s: float = 120
-    ) -> Json:
-        """Recovery after an injection (default: the last one), the worst over the probe's agents."""
-        use = self._probe(probe)
-        if not self._run.injections:
-            raise SpecError("recovery: this run has injected nothing yet")
-        injection = self._injection(after) if after else list(self._run.injections.values())[-1]
-        rto_s = recovering.rto_s(self._run, objective)
-        await self._tell("recovery.waiting", f"Waiting up to {wait_s:g} s until {probe} is good after {injection.name}")
-        entries = await asyncio.gather(
-            *(recovering.seen_by(self._reach, self._run, use, injection, agent, wait_s) for agent in use.agents)
-        )
-        for entry in entries:
-            entry |= {"objective": objective or "", "rto_s": rto_s}
-            entry["result"] = measure.result(entry, rto_s, confirmed=injection.confirmed)
-            if not injection.confirmed:
-                entry["note"] = "; ".join(filter(None, (entry.get("note"), "the fault has no proof of effect")))
-            key = f"{probe}|{injection.name}|{entry['agent_id']}"
-            await self._reach.store.put(self._run.id, "recoveries", key, entry)
-            await self._tell("recovery.measured", measure.sentence(entry), entry)
-        return measure.worst(entries)
-
-    async def data_loss(self, probe: str, objective: str | None = None, wait_s: float = 60) -> Json:
-        """What became of the records of a ledger probe, the worst over its agents."""
-        use, rpo_s = self._probe(probe), recovering.rpo_s(self._run, objective)
-        await self._tell("ledger.reading", f"Reading back what {probe} wrote, for up to {wait_s:g} s")
-        arguments = {"name": probe, "wait_s": wait_s}
-        answers = self._all(await self._order_all(use.agents, "probe.ledger", arguments, wait_s + SHORT_S))
-        entries = []
-        for agent, answer in answers.items():
-            entry = answer | {"probe": probe, "agent_id": agent, "objective": objective or "", "rpo_s": rpo_s}
-            entry["result"] = measure.loss_result(entry, rpo_s)
-            await self._reach.store.put(self._run.id, "losses", f"{probe}|{agent}", entry)
-            await self._tell("loss.measured", measure.loss_sentence(entry), entry)
-            entries.append(entry)
-        return max(entries, key=lambda entry: (measure.SEVERITY[entry["result"]], entry["lost"]))
-
     async def run_workload(self, kind: str, targets: Json, spec: Json) -> Json:
         """Runs a workload on every agent picked: `{figures}`, each with `agent_id`."""
         agents = await self._pick("workload", kind, targets)
@@ -202,17 +162,6 @@ class Driver:
 
     async def _pick(self, family: str, kind: str, targets: Json) -> list[str]:
         return (await picking.pick(self._reach, family, kind, targets, seed=self._run.seed))[1]
-
-    def _probe(self, name: str) -> ProbeUse:
-        if name not in self._run.probes:
-            raise SpecError(f"no probe {name!r} in this run; started are: {', '.join(self._run.probes) or 'none'}")
-        return self._run.probes[name]
-
-    def _injection(self, name: str) -> Injection:
-        if name not in self._run.injections:
-            known = ", ".join(self._run.injections) or "none"
-            raise SpecError(f"no injection {name!r} in this run; there are: {known}")
-        return self._run.injections[name]
 
     def _free_name(self, fault: str) -> str:
         if fault not in self._run.injections:
@@ -257,24 +206,3 @@ class Driver:
                 self._run.touched.add(agent)
                 await self._reach.store.put(self._run.id, "touched", agent, {})
                 await self._reach.keep_clock(self._run.id, agent)
-
-    async def _tell(self, kind: str, message: str, body: Json | None = None) -> None:
-        self._progress(message)
-        await self._reach.chronicle.add(self._run.id, kind, message, body)
-
-    async def _order_all(
-        self, agents: list[str], kind: str, arguments: Json, timeout_s: float, *, together: bool = False,
-        each: Mapping[str, Json] | None = None,
-    ) -> dict[str, Json | BlackstartError]:  # fmt: skip
-        return await self._reach.dispatch.order_all(
-            agents, kind, arguments, run_id=self._run.id, actor=self._run.record.actor, timeout_s=timeout_s,
-            together=together, each=each,
-        )  # fmt: skip
-
-    @staticmethod
-    def _all(answers: Mapping[str, Json | BlackstartError]) -> dict[str, Json]:
-        """The bodies, where every agent gave one; else the first error."""
-        for answer in answers.values():
-            if isinstance(answer, BlackstartError):
-                raise answer
-        return {agent: answer for agent, answer in answers.items() if isinstance(answer, dict)}

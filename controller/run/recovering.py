@@ -17,13 +17,7 @@ ANSWER_S: Final = 15.0
 
 async def seen_by(reach: Reach, run: ActiveRun, use: ProbeUse, injection: Injection, agent: str, wait_s: float) -> Json:
     """RECOVERY of docs/architecture.md, with `probe`, `agent_id` and `after`."""
-    there = reach.fleet.member(agent)
-    translations = {
-        source.id: reach.fleet.translation(source, there)
-        for source in map(reach.fleet.member, injection.agents)
-        if source is not None
-    }
-    when = measure.instant(injection.effects, translations)
+    when = instant_on(reach, injection, agent)
     arguments: Json = {
         "name": use.name, "injected_lo_ns": when.lo_ns, "injected_hi_ns": when.hi_ns, "wait_s": wait_s,
     }  # fmt: skip
@@ -35,17 +29,29 @@ async def seen_by(reach: Reach, run: ActiveRun, use: ProbeUse, injection: Inject
     return answer | {"probe": use.name, "agent_id": agent, "after": injection.name}
 
 
+def instant_on(reach: Reach, injection: Injection, agent: str) -> measure.Instant:
+    """When *injection* took hold, on the clock of *agent*."""
+    there = reach.fleet.member(agent)
+    translations = {
+        source.id: reach.fleet.translation(source, there)
+        for source in map(reach.fleet.member, injection.agents)
+        if source is not None
+    }
+    return measure.instant(injection.effects, translations)
+
+
 def rto_s(run: ActiveRun, objective: str | None) -> float | None:
     """The recovery time objective of that name; SpecError if there is none, None if none is asked for."""
-    return _objective(run, objective, "rto_s")
+    return objective_of(run, objective, "rto_s")
 
 
 def rpo_s(run: ActiveRun, objective: str | None) -> float | None:
     """The recovery point objective of that name, as `rto_s`."""
-    return _objective(run, objective, "rpo_s")
+    return objective_of(run, objective, "rpo_s")
 
 
-def _objective(run: ActiveRun, objective: str | None, field: str) -> float | None:
+def objective_of(run: ActiveRun, objective: str | None, field: str) -> float | None:
+    """A figure of the profile's objective of that name; as `rto_s`."""
     if not objective:
         return None
     objectives = run.record.profile.get("objectives") or {}

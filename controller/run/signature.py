@@ -46,6 +46,17 @@ FUNCTIONS: Final[dict[str, dict[str, Argument]]] = {
     "data_loss": {
         "probe": Argument(TEXT, required=True), "objective": Argument(TEXT), "wait_s": Argument(NUMBER),
     },
+    "capacity": {
+        "probe": Argument(TEXT, required=True), "after": Argument(TEXT), "objective": Argument(TEXT),
+        "skip_s": Argument(NUMBER),
+    },
+    "uptime": {
+        "probe": Argument(TEXT, required=True), "objective": Argument(TEXT), "period": Argument(TEXT),
+    },
+    "phases": {
+        "probe": Argument(TEXT, required=True), "events": Argument(OBJECT, required=True),
+        "order": Argument(OBJECT, required=True), "after": Argument(TEXT),
+    },
     "run_workload": {
         "kind": Argument(TEXT, required=True), "targets": Argument(MAPPING, required=True),
         "spec": Argument(MAPPING, required=True),

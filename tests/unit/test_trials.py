@@ -48,6 +48,16 @@ def test_a_trial_without_a_figure_is_counted() -> None:
     assert (found.lost, found.acknowledged) == (3, 30)
 
 
+def test_phases_are_told_by_their_medians() -> None:
+    rows = [document(2.0) for _ in range(3)]
+    for row, took in zip(rows, (1.0, 5.0, 2.0), strict=True):
+        row["phases"] = [{"probe": "w", "after": "kill", "steps": [{"name": "detect", "took_s": took}]}]
+    assert spreads(rows)[0].phases == {"detect": 2.0}
+    rows[0]["phases"][0]["after"] = "another"
+    assert spreads(rows)[0].phases == {"detect": 3.5}, "the mean of the two that are left"
+    assert spreads([document(2.0)])[0].phases == {}
+
+
 @given(VALUES)
 def test_every_value_leaves_a_mark(values: list[float]) -> None:
     drawn = strip(values, 40)
