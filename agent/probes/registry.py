@@ -7,8 +7,12 @@ from typing import Any, Final, cast
 
 from agent.probes.base import Probe, ProbeSpec, read_spec
 from agent.probes.command import CommandProbe, CommandSpec
+from agent.probes.dns import DnsProbe
+from agent.probes.grpc import GrpcProbe
+from agent.probes.hls import HlsProbe
 from agent.probes.http import HttpProbe
 from agent.probes.log import LogProbe
+from agent.probes.object import ObjectProbe
 from agent.probes.postgres import PostgresProbe
 from agent.probes.process import ProcessProbe
 from agent.probes.redis import RedisProbe
@@ -19,8 +23,11 @@ Allowed = Callable[[list[str]], bool]
 
 KINDS: Final[dict[str, type[Any]]] = {
     probe.kind: probe
-    for probe in (CommandProbe, HttpProbe, LogProbe, PostgresProbe, ProcessProbe, RedisProbe, TcpProbe)
-}
+    for probe in (
+        CommandProbe, DnsProbe, GrpcProbe, HlsProbe, HttpProbe, LogProbe, ObjectProbe, PostgresProbe, ProcessProbe,
+        RedisProbe, TcpProbe,
+    )
+}  # fmt: skip
 
 
 def build(kind: str, document: Any, allowed: Allowed) -> Probe:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 A, OPT, AAAA = 1, 41, 28
+KINDS: Final = {"A": A, "NS": 2, "CNAME": 5, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": AAAA, "SRV": 33}
 NOERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
 CODES: Final = {NOERROR: "NOERROR", 1: "FORMERR", SERVFAIL: "SERVFAIL", NXDOMAIN: "NXDOMAIN", 5: "REFUSED"}
 _HEADER: Final = struct.Struct("!6H")
@@ -18,11 +19,14 @@ _RECORD: Final = struct.Struct("!HHIH")
 _RESPONSE: Final = 0x8000
 _KEPT: Final = 0x7990  # of a response's flags: opcode, recursion desired and available, checking disabled
 _OPCODE: Final = 0x7800
+_TRUNCATED: Final = 0x0200
 _INTERNET: Final = 1
 _POINTER: Final = 0xC0
 _TO_QUESTION: Final = b"\xc0\x0c"
 _LABELS_MAX: Final = 128
 _RECORDS_MAX: Final = 512
+_NAME_MAX: Final = 255
+_LEADING: Final = {"MX": 2, "SRV": 6}  # bytes of numbers before the name
 
 
 class MalformedError(ValueError):
@@ -88,6 +92,61 @@ def addresses(message: bytes, asked: Question) -> list[str]:
         if at < count and (record.kind, len(value)) in ((A, 4), (AAAA, 16)):
             found.append(str(ipaddress.ip_address(value)))
     return sorted(found)
+
+
+def truncated(message: bytes) -> bool:
+    """Whether the server had more to say than a datagram holds."""
+    return bool(_HEADER.unpack_from(message)[1] & _TRUNCATED)
+
+
+def values(message: bytes, asked: Question, kind: str) -> list[str]:
+    """The answers of one of KINDS as text, names in lower case; what cannot be read is left out."""
+    (count,) = struct.unpack_from("!H", message, 6)
+    found = []
+    for at, record in enumerate(_records(message, asked.end)):
+        if at < count and record.kind == KINDS[kind]:
+            try:
+                found.append(_value(message, record, kind))
+            except (MalformedError, struct.error, IndexError, ValueError):
+                continue
+    return found
+
+
+def _value(message: bytes, record: Record, kind: str) -> str:
+    if kind in ("A", "AAAA"):
+        packed = message[record.value : record.end]
+        if len(packed) != (4 if kind == "A" else 16):
+            raise MalformedError
+        return str(ipaddress.ip_address(packed))
+    if kind == "TXT":
+        parts, at = [], record.value
+        while at < record.end:
+            parts.append(message[at + 1 : min(at + 1 + message[at], record.end)])
+            at += 1 + message[at]
+        return b"".join(parts).decode("latin-1")
+    leading = _LEADING.get(kind, 0)
+    numbers = struct.unpack_from(f"!{leading // 2}H", message, record.value)
+    return " ".join([*map(str, numbers), _expanded(message, record.value + leading)])
+
+
+def _expanded(message: bytes, at: int) -> str:
+    """A name that may end in pointers, each of which must point back: so that none leads round."""
+    labels: list[str] = []
+    limit = at
+    while (length := message[at]) and sum(map(len, labels)) + len(labels) <= _NAME_MAX:
+        if length >= _POINTER:
+            at = (length & ~_POINTER) << 8 | message[at + 1]
+            if at >= limit:
+                raise MalformedError
+            limit = at
+            continue
+        if at + 1 + length >= len(message):
+            raise MalformedError
+        labels.append(message[at + 1 : at + 1 + length].decode("latin-1").lower())
+        at += 1 + length
+    if length:
+        raise MalformedError
+    return ".".join(labels)
 
 
 def _option(message: bytes, at: int) -> bytes:

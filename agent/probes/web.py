@@ -1,0 +1,169 @@
+"""HTTP/1.1 requests of probes that make more than one in an attempt, or other ones than GET: `hls`, `object`.
+
+Invariant: only origins that the spec names are ever asked, whatever a service's answers say; redirects are not
+followed. A body larger than `message.BODY_MAX` is an error of the service.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from agent.probes.base import ProbeSpec, code_of
+from agent.probes.endpoint import Endpoint, Stream
+from agent.probes.message import MalformedError, ResponseReader
+from agent.system import small_file
+from protos.recovery import Code
+
+IDLE_MAX: Final = 8  # connections kept of each origin
+_CA_BYTES: Final = 1_000_000
+_PORTS: Final = {"http": 80, "https": 443}
+
+Origin = tuple[str, str, int]  # scheme, host, port
+
+
+class WebSpec(ProbeSpec):
+    """A fresh connection for each request, unless *keepalive*."""
+
+    url: str
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    keepalive: bool = False
+    ca_path: str = ""  # authority of the service's certificate; empty: the system's
+    verify: bool = True
+
+    def problems(self) -> list[tuple[str, str]]:
+        found = [] if usable(self.url) else [("url", f"{self.url!r} is not http:// or https:// with a host")]
+        for name, value in self.headers.items():
+            if not name or any(character in "\r\n\0" for character in name + value) or ":" in name:
+                found.append(("headers", f"{name!r} is not a header"))
+        if self.ca_path:
+            try:
+                _context(self.ca_path, verify=self.verify)
+            except (OSError, ValueError) as error:  # what is in it may be no certificate
+                found.append(("ca_path", f"cannot read certificates from {self.ca_path}: {error}"))
+        return found
+
+
+class Answer(NamedTuple):
+    """*body*: empty where it was not asked for."""
+
+    status: int
+    body: bytes
+
+
+class Web:
+    """A client of the origins of *urls*. Requests may overlap."""
+
+    def __init__(self, spec: WebSpec, *urls: str) -> None:
+        self._spec, self._idle = spec, dict[Origin, list[Stream]]()
+        self._given = {name.lower() for name in spec.headers}
+        origins = {origin(urlsplit(url)) for url in (spec.url, *urls)}
+        secure = any(scheme == "https" for scheme, _, _ in origins)
+        context = _context(spec.ca_path, verify=spec.verify) if secure else None
+        self._endpoints = {
+            one: Endpoint(one[1], one[2], context if one[0] == "https" else None) for one in sorted(origins)
+        }
+
+    async def open(self) -> None:
+        for endpoint in self._endpoints.values():
+            await endpoint.open()
+
+    async def close(self) -> None:
+        for streams in self._idle.values():
+            while streams:
+                streams.pop().close()
+        for endpoint in self._endpoints.values():
+            await endpoint.close()
+
+    async def ask(
+        self, method: str, url: str, content: bytes | None = None, *,
+        body: bool = True, headers: dict[str, str] | None = None,
+    ) -> Answer:  # fmt: skip
+        """One request; without *body* only the status is waited for.
+
+        Raises:
+            MalformedError: *url* is of no origin that the spec names, or the answer is not HTTP/1.1.
+            OSError: no connection, or it broke.
+        """
+        if not usable(url) or (place := origin(parts := urlsplit(url))) not in self._endpoints:
+            raise MalformedError(f"{url[:200]!r} is of no origin that the spec names")
+        request = self._request(method, parts, content, headers or {})
+        idle = self._idle.setdefault(place, [])
+        if idle:
+            answer = await self._exchange(idle.pop(), idle, request, body=body, reused=True)
+            if answer is not None:
+                return answer
+        answer = await self._exchange(await self._endpoints[place].connect(), idle, request, body=body, reused=False)
+        assert answer is not None
+        return answer
+
+    async def _exchange(
+        self, stream: Stream, idle: list[Stream], request: bytes, *, body: bool, reused: bool
+    ) -> Answer | None:
+        """None when a reused connection turned out to be closed, which says nothing of the service.
+
+        What is sent again then is GET, PUT or DELETE, which may be carried out twice (RFC 9110, section 9.2.2).
+        """
+        reader, kept = ResponseReader(stream), False
+        try:
+            await stream.send(request)
+            status, whole = await reader.head()
+            found = await reader.body() if body or self._spec.keepalive else b""
+            kept = self._spec.keepalive and whole and len(idle) < IDLE_MAX
+            return Answer(status, found if body else b"")
+        except ConnectionError:
+            if reused and not reader.started:
+                return None
+            raise
+        finally:
+            if kept:
+                idle.append(stream)
+            else:
+                stream.close()
+
+    def _request(self, method: str, parts: SplitResult, content: bytes | None, headers: dict[str, str]) -> bytes:
+        defaults = {
+            "Host": parts.netloc.rpartition("@")[2],
+            "User-Agent": "blackstart-probe",
+            "Accept": "*/*",
+            "Connection": "keep-alive" if self._spec.keepalive else "close",
+        }
+        if content is not None:
+            defaults["Content-Length"] = str(len(content))
+        kept = {name: value for name, value in defaults.items() if name.lower() not in self._given}
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        rows = {**kept, **self._spec.headers, **headers}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in rows.items()), "", ""]
+        return "\r\n".join(lines).encode() + (content or b"")
+
+
+def failure(error: OSError) -> Code:
+    """What a request that failed with *error* says of the service: a TLS that is wrong is an answer."""
+    return Code.BAD if isinstance(error, ssl.SSLError) else code_of(error)
+
+
+def usable(url: str) -> bool:
+    """Whether *url* can be asked: http or https, a host, and no character that would end the request's line."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return good and url.isascii() and not any(character <= " " or character == "\x7f" for character in url)
+
+
+def origin(parts: SplitResult) -> Origin:
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)
+
+
+def _context(path: str, *, verify: bool) -> ssl.SSLContext:
+    """A context that trusts the certificates in the file at *path* ("": the system's)."""
+    content = small_file.read(path, _CA_BYTES).decode("ascii") if path else None
+    context = ssl.create_default_context(cadata=content)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
