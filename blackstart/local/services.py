@@ -175,9 +175,9 @@ class ServiceBed:
         """The host's own /etc/hosts, /run and folder with its files."""
         folder, part = self.folder(name), self.described.hosts[name]
         folder.mkdir(parents=True, exist_ok=True)
-        table = self.state / "hosts.txt"
+        table = self.state / f"hosts-{name}.txt"
         lines = [f"{host.address} {one}" for one, host in self.bed.hosts.items()]
-        table.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]), encoding="utf-8")
+        table.write_text("\n".join(["127.0.0.1 localhost", f"{self.address(name)} self", *lines, ""]), encoding="utf-8")
         script = _PREPARE.format(hosts=shlex.quote(str(table)))
         if part.disk_mb:
             script += f"mount -t tmpfs -o size={part.disk_mb}m,mode=777 tmpfs {shlex.quote(str(folder))}\n"
