@@ -104,6 +104,19 @@ class ServiceBed:
             self._agent(name)
         self._down.pop(name, None)
 
+    def ready(self, timeout_s: float) -> bool:
+        """Whether every service is ready, or gets so in time: after a trial, before the next one."""
+        checks = [(service, name) for service in self.described.services if service.ready for name in service.hosts]
+        until = time.monotonic() + timeout_s
+        while checks and time.monotonic() < until:
+            checks = [(service, name) for service, name in checks if not self._is_ready(service, name)]
+            time.sleep(_LOOK_S)
+        return not checks
+
+    def _is_ready(self, service: ServicePart, name: str) -> bool:
+        check = ["timeout", "3", "sh", "-c", rendered(service.ready, self._values(name))]
+        return not self.bed.hosts[name].off and not self.bed.hosts[name].run(check).returncode
+
     def watch(self, now_s: float) -> None:
         """Boots hosts whose power went `reboot_s` ago; to be called now and then."""
         for name, host in self.bed.hosts.items():
