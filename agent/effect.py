@@ -240,8 +240,7 @@ class Effects:
         for active in self._active.values():
             active.asked.follow &= active.effect.on_lost_controller == "hold"
         lost = [a for a in self._active.values() if a.may_hold and a.effect.on_lost_controller == "revert"]
-        for active in lost:
-            await self.end_and_tell(active)
+        await asyncio.gather(*map(self.end_and_tell, lost))  # together: one that hangs holds no other up
 
     async def stop(self) -> list[Json]:
         """The emergency stop: ends all and refuses more until lifted."""
@@ -264,8 +263,8 @@ class Effects:
     def _look_for_residue(self, active: Active) -> list[str]:
         try:
             return self.faults[active.effect.fault].residue(active.effect)
-        except BlackstartError as error:
-            return [str(error)]
+        except Exception as error:  # noqa: BLE001 - what could not be looked at is not clean, and no other's business
+            return [str(error) or type(error).__name__]
 
     async def close(self) -> None:
         await self._tender.close()

@@ -27,6 +27,7 @@ NAME_MAX: Final = 200  # characters of a probe's name, which every batch repeats
 WAIT_S_MAX: Final = 86_400.0
 _INSTANT_MAX: Final = 2**63  # ns
 _NUMBER_MAX: Final = 1e9
+_ENDED_MAX: Final = 1_000
 _STATUS: Final[tuple[tuple[type[BlackstartError], pb.Status], ...]] = (
     (RefusedError, pb.STATUS_REFUSED),
     (SpecError, pb.STATUS_INVALID),
@@ -74,6 +75,7 @@ class Executor:
     ) -> None:
         self._effects, self._probes, self._workload = effects, probes, workload
         self._certificates = certificates
+        self._ended: dict[str, None] = {}  # runs, the latest last
         self._log = structlog.get_logger("agent.executor")
         self._handlers: dict[str, Callable[[str, Json], Awaitable[Json]]] = {
             "fault.plan": self._plan,
@@ -127,12 +129,19 @@ class Executor:
                 Problem("order", f"unknown kind {order.kind!r}", "the agent may be older than its controller")
             )
         arguments = _arguments(order)
+        self._check_going(order)
         if self._certificates is not None and order.kind in _BEGINS:
             await self._certificates.begin(order.run_id)
+            self._check_going(order)
         body = msgspec.json.encode(await handler(order.run_id, arguments))
         if len(body) > BODY_MAX:
             raise BlackstartError(f"{order.kind} is done, and its answer of {len(body)} bytes is too long to be sent")
         return body
+
+    def _check_going(self, order: pb.Order) -> None:
+        """An order may have waited for its moment while its run ended: nothing begins after that."""
+        if order.kind in _BEGINS and order.run_id in self._ended:
+            raise RefusedError(f"run {order.run_id} has ended on this node")
 
     async def _expired(self, order: pb.Order, received_ns: int) -> bool:
         """Waits until the order may start; True when it may not any more."""
@@ -217,6 +226,9 @@ class Executor:
 
     async def _run_end(self, run_id: str, arguments: Json) -> Json:
         del arguments
+        self._ended[run_id] = None
+        while len(self._ended) > _ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
         effects = await self._effects.revert(self._effects.of(run_id=run_id))
         attempts = await self._probes.stop(run_id)
         body = {"effects": effects, "attempts": attempts, "residue": self._effects.residue(run_id)}

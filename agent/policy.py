@@ -63,6 +63,7 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if touches.processes:
             self._check_processes(touches.processes)
         self._check_addresses(touches.addresses, controller)
+        self._check_addresses(touches.elsewhere, ())
         for path in touches.paths:
             if kept := shelter.stands_on(path, ("/",)) or shelter.overlaps(
                 path, (*self.protected_paths, *self.own_paths)
@@ -79,7 +80,7 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             if why := shelter.process(one):
                 raise RefusedError(f"{named}: {why}")
             for pattern in self.protected_processes:
-                if fnmatch.fnmatchcase(one.name, pattern):
+                if any(fnmatch.fnmatchcase(name, pattern) for name in (one.name, _program(one.pid))):
                     raise RefusedError(f"{named} by the node's policy ({pattern})")
 
     def _check_addresses(self, addresses: Sequence[str], controller: Sequence[str]) -> None:
@@ -109,10 +110,22 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return any(_matches(arguments, vector) for vector in self.commands)
 
 
+def _program(pid: int) -> str:
+    """Name of the program's file by the command line: the kernel's own name ends after 15 characters."""
+    return proc.command_line(pid).split(" ", 1)[0].rpartition("/")[2]
+
+
 def _matches(arguments: Sequence[str], vector: list[str]) -> bool:
     if vector and vector[-1] == "*" and len(arguments) >= len(vector) - 1:
         vector, arguments = vector[:-1], arguments[: len(vector) - 1]
-    return len(vector) == len(arguments) and all(map(fnmatch.fnmatchcase, arguments, vector))
+    return len(vector) == len(arguments) and all(map(_fits, arguments, vector))
+
+
+def _fits(word: str, pattern: str) -> bool:
+    """As the shell's patterns; yet `..` only where it is written out, since it leads out of any directory."""
+    if word == pattern:
+        return True
+    return ".." not in word.split("/") and fnmatch.fnmatchcase(word, pattern)
 
 
 def load(path: Path | None, own_paths: Sequence[str] = ()) -> Policy:

@@ -168,7 +168,9 @@ def loss_findings(loss: LossEntry) -> Iterator[Finding]:
     """Exactly one finding: what was acknowledged is there, or not, or nobody could tell."""
     subject = f"{loss.probe} on {loss.agent_id}"
     if not loss.complete or loss.result == "inconclusive":
-        yield _open(f"What {subject} wrote could not be read back: {loss.note}")
+        nothing = loss.complete and not loss.acknowledged
+        why = "no record was acknowledged" if nothing else loss.note
+        yield _open(f"What {subject} wrote could not be {'counted' if nothing else 'read back'}: {why}")
         return
     parts = [f"{loss.lost} of {loss.acknowledged} acknowledged records of {subject} were lost"]
     parts += [f"within {loss.lost_s:.3f} s"] if loss.lost else []

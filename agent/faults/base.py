@@ -31,6 +31,7 @@ class Touched(msgspec.Struct, kw_only=True):
 
     processes: list[proc.Identity] = []
     addresses: list[str] = []  # networks, IPv4 and IPv6, of the peers
+    elsewhere: list[str] = []  # as addresses, in a namespace on which neither agent nor node depends
     ports: list[int] = []  # service ports; empty beside addresses: all of them
     paths: list[str] = []  # directories that fail or are slow
     mounts: list[str] = []  # mount points whose space, inodes or throughput is used up

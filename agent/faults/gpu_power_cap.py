@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import Meta
@@ -11,6 +11,8 @@ from agent.faults.base import Effect, Injected, Page, Receipt, Undo
 from agent.faults.gpu_setting import Gpus, GpuSetting, there
 from agent.system import nvml
 from protos.error import Problem, SpecError
+
+_STEP_MW: Final = 1000
 
 
 class PowerCapSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -44,6 +46,9 @@ class GpuPowerCap(GpuSetting):
                 bounds = f"{gpu.least_mw / 1000:g}..{gpu.most_mw / 1000:g} W"
                 raise SpecError(Problem("spec.power_w", f"{spec.power_w:g} W is not in {gpu.name}'s {bounds}"))
             wanted = max(wanted, gpu.least_mw)
+            if wanted >= gpu.limit_mw:
+                what = f"{wanted / 1000:g} W is no less than the present limit of {gpu.name} {gpu.number}"
+                raise SpecError(Problem("spec.power_w", what, f"its least is {gpu.least_mw / 1000:g} W"))
             effects.append(
                 Effect(
                     fault=self.kind,
@@ -70,7 +75,7 @@ class GpuPowerCap(GpuSetting):
         if not there(effect):
             return
         with nvml.device(facts["uuid"]) as (module, handle):
-            if int(module.nvmlDeviceGetPowerManagementLimit(handle)) == facts["wanted_mw"]:  # not somebody else's
+            if _ours(int(module.nvmlDeviceGetPowerManagementLimit(handle)), facts):  # not somebody else's
                 module.nvmlDeviceSetPowerManagementLimit(handle, facts["before_mw"])
 
     def residue(self, effect: Effect) -> list[str]:
@@ -78,9 +83,15 @@ class GpuPowerCap(GpuSetting):
         if there(effect):
             with nvml.device(facts["uuid"]) as (module, handle):
                 limit = int(module.nvmlDeviceGetPowerManagementLimit(handle))
-            if limit == facts["wanted_mw"]:
+            if _ours(limit, facts):
                 return [f"the power limit of {facts['uuid']} is still {limit / 1000:g} W"]
         return []
 
     def remedy(self, effect: Effect) -> str:
         return f"nvidia-smi -i {effect.facts['uuid']} -pl {effect.facts['before_mw'] / 1000:g}"
+
+
+def _ours(limit_mw: int, facts: dict[str, Any]) -> bool:
+    """Whether the limit is the one that was set, which a driver may round to its own steps."""
+    off_mw = abs(limit_mw - int(facts["wanted_mw"]))
+    return off_mw <= _STEP_MW and off_mw < abs(limit_mw - int(facts["before_mw"]))

@@ -209,21 +209,21 @@ class MangledFault(HeldFault, abc.ABC):
 
     async def _settled(self, effect: Effect) -> None:
         facts = effect.facts
-        if facts["mechanism"] != "queue" and scope.there(facts):
+        if facts["mechanism"] != "queue" and (inside := scope.entrance(facts)) is not None:
             try:
-                qdisc.delete(facts["network"], facts["device_index"], facts["handle"], facts["mechanism"])
+                qdisc.delete(inside, facts["device_index"], facts["handle"], facts["mechanism"])
             except OSError as error:
                 raise FaultError(f"the root qdisc of {facts['device']}: {error}") from error
         await super()._settled(effect)
 
     def _left(self, effect: Effect) -> list[str]:
         facts = effect.facts
-        if not scope.there(facts):
+        if (inside := scope.entrance(facts)) is None:
             return []
         if facts["mechanism"] == "queue":
-            families = table_look.standing(facts["network"], facts["table"])
+            families = table_look.standing(inside, facts["table"])
             return [f"nftables table {family} {facts['table']} still stands" for family in families]
-        root = qdisc.root(facts["network"], facts["device_index"])
+        root = qdisc.root(inside, facts["device_index"])
         ours = root is not None and (root.handle, root.kind) == (facts["handle"], facts["mechanism"])
         return [f"{facts['device']} still has our root qdisc ({facts['mechanism']})"] if ours else []
 

@@ -5,8 +5,11 @@ Invariant: a namespace is named by a process's /proc entry *and* its inode, chec
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import itertools
 import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -61,14 +64,17 @@ def resolve(scope: Scope, *, everyone: bool = False) -> dict[str, Any]:
 
 
 def own_network(facts: dict[str, Any]) -> bool:
-    """Whether the fault acts in the agent's own namespace, on which its link and the node's SSH depend."""
-    return bool(facts["inode"] == os.stat("/proc/self/ns/net").st_ino)
+    """Whether the fault acts where the agent's link or the node's SSH depends on it: its own namespace, or pid 1's."""
+    own = {os.stat("/proc/self/ns/net").st_ino}
+    with contextlib.suppress(OSError):
+        own.add(os.stat("/proc/1/ns/net").st_ino)
+    return facts["inode"] in own
 
 
 def touched(facts: dict[str, Any]) -> Touched:
     """What the policy checks: in another namespace neither the controller nor the node's ports are at stake."""
     if not own_network(facts):
-        return Touched()
+        return Touched(elsewhere=facts["peers"])
     return Touched(addresses=facts["peers"], ports=facts["ports"])
 
 
@@ -78,6 +84,20 @@ def there(facts: dict[str, Any]) -> bool:
         return bool(os.stat(facts["network"] or "/proc/self/ns/net").st_ino == facts["inode"])
     except FileNotFoundError:
         return False
+
+
+def entrance(facts: dict[str, Any]) -> str | None:
+    """A way into the namespace: by the process that named it, else by any other in it, or a name; None: no way.
+
+    The process of a container may be gone while its namespace, and what was set there, lives on.
+    """
+    if there(facts):
+        return str(facts["network"])
+    for place in itertools.chain(Path("/proc").glob("[0-9]*/ns/net"), Path("/run/netns").glob("*")):
+        with contextlib.suppress(OSError):
+            if place.stat().st_ino == facts["inode"]:
+                return str(place)
+    return None
 
 
 def words(facts: dict[str, Any]) -> str:

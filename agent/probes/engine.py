@@ -100,8 +100,11 @@ class ProbeEngine:
             self._keep_ledger(probe)
             await probe.open()
         except BaseException:  # a cancellation, too: the name is free again
-            del self._probes[key]
+            self._probes.pop(key, None)
             raise
+        if key not in self._probes:  # stopped meanwhile
+            await probe.close()
+            raise RefusedError(f"probe {name!r} was stopped while it was being opened")
         interval_ns, timeout_ns = round(interval_ms * MS_NS), round(timeout_ms * MS_NS)
         record = Record(interval_ns, self._kept_max)
         flying_max = min(self._in_flight_max, math.ceil(timeout_ns / interval_ns) + 2)
@@ -131,6 +134,9 @@ class ProbeEngine:
             self._running(run_id, name)
         keys = [key for key in self._probes if key[0] == run_id and name in (None, key[1])]
         stopped = [(key, running) for key in keys if (running := self._probes[key]) is not None]
+        for key in keys:
+            if self._probes[key] is None:  # being opened: its start sees that nobody wants it any more
+                del self._probes[key]
         for _, running in stopped:
             running.stopped = True
         await asyncio.gather(*(running.loop.stop() for _, running in stopped))

@@ -6,6 +6,8 @@ of its node). A number is used once.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import struct
 import time
@@ -13,6 +15,7 @@ from array import array
 from pathlib import Path
 from typing import Final
 
+from protos.error import ProbeError
 from protos.ledger import Written
 
 _ENTRY: Final = struct.Struct("<QqqB")  # number, sent, answered, what
@@ -43,13 +46,24 @@ class Ledger:
     def acknowledged(self, number: int) -> None:
         """The service said that it has the record."""
         now_ns = time.monotonic_ns()
-        os.write(self._file, _ENTRY.pack(number, self._sent_ns[number], now_ns, _ACKNOWLEDGED))
-        self._acknowledged_ns[number] = now_ns
+        self._acknowledged_ns[number] = now_ns  # first: that the file is full is no reason to forget it
+        self._keep(number, now_ns, _ACKNOWLEDGED)
 
     def refused(self, number: int) -> None:
         """The service itself said that it did not take the record."""
-        os.write(self._file, _ENTRY.pack(number, self._sent_ns[number], time.monotonic_ns(), _REFUSED))
         self._refused.append(number)
+        self._keep(number, time.monotonic_ns(), _REFUSED)
+
+    def _keep(self, number: int, answered_ns: int, what: int) -> None:
+        """Into the file. ProbeError where it does not take it, which says nothing of the service."""
+        entry = _ENTRY.pack(number, self._sent_ns[number], answered_ns, what)
+        try:
+            if os.write(self._file, entry) != len(entry):
+                raise OSError(errno.ENOSPC, "no space left for a whole entry")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, os.fstat(self._file).st_size // _ENTRY.size * _ENTRY.size)
+            raise ProbeError(f"the ledger's file {self._path}: {error.strerror}") from error
 
     def written(self) -> Written:
         """The columns as they are now."""

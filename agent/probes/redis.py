@@ -110,7 +110,13 @@ class RedisProbe:
     async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int] | str]]:
         """Numbers of the ledger in the order of the server, and those of each of the *members*, or why not."""
         async with Limit(timeout_s):
-            main = await self._numbers(await self._connect())
+            connection = await self._connect()
+            if self._spec.sentinels:  # one that is behind may name what is no master any more
+                role = await connection.call("ROLE")
+                if not (isinstance(role, list) and role[:1] == [b"master"]):
+                    connection.close()
+                    raise BrokenError("the Sentinels name a server that is not the master")
+            main = await self._numbers(connection)
         members: dict[str, list[int] | str] = {}
         for name, url in self._spec.members.items():
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from dataclasses import asdict
@@ -47,6 +48,12 @@ def run_trials(client: Client, experiment: Any, submission: Any, count: int, set
     )
 
 
+def _interval(one: Spread) -> str:
+    if math.isnan(one.median_lo_s):
+        return "takes 6 trials"
+    return f"[{one.median_lo_s:.2f}, {one.median_hi_s:.2f}]"
+
+
 def _show(found: list[Spread], documents: list[Any]) -> None:
     print_table(
         ("recovery", "trials", "missed", "min", "median", "95 % of median", "p95", "max", "each within", "lost"),
@@ -54,7 +61,7 @@ def _show(found: list[Spread], documents: list[Any]) -> None:
             (
                 f"{one.probe} after {one.after}", f"{one.measured} of {one.trials}", str(one.missed),
                 *(f"{value:.2f} s" for value in (one.least_s, one.median_s)),
-                f"[{one.median_lo_s:.2f}, {one.median_hi_s:.2f}]",
+                _interval(one),
                 *(f"{value:.2f} s" for value in (one.p95_s, one.most_s)), f"±{one.error_s:.2f} s",
                 f"{one.lost} of {one.acknowledged}",
             )

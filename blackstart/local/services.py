@@ -10,6 +10,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -238,6 +239,8 @@ def up(file: Path, state: Path, variables: dict[str, str]) -> int:
     if lacks := available():
         raise RefusedError(f"test services {lacks}")
     enter_switch()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs inherit SIGINT as ignored
+        signal.signal(number, signal.default_int_handler)
     state = state.absolute()
     _fresh(state)
     try:

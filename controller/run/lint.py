@@ -48,6 +48,8 @@ def lint(experiment: object, allowed: Allowed, source: str = "") -> None:
     """
     linter = _Linter(allowed, source or "experiment")
     linter.experiment(experiment)
+    if isinstance(experiment, dict) and not linter.problems:
+        linter.references(experiment)
     if linter.problems:
         raise SpecError(*linter.problems)
 
@@ -195,6 +197,22 @@ class _Linter:
         if arguments.get("on_lost_controller", "revert") not in ("revert", "hold"):
             self.add(f"{path}.on_lost_controller", "is neither revert nor hold")
 
+    def references(self, experiment: Json) -> None:
+        """What the method asks for must be started before: else that is found only after the fault.
+
+        A hypothesis that asks for what is not there is not established, and nothing is injected.
+        """
+        known: set[tuple[str, str]] = set()
+        for path, _, function, arguments in signature.calls(experiment):
+            asked = () if path.startswith("steady-state-hypothesis") else _asks(function, arguments)
+            for argument, family, name in asked:
+                names = sorted(one for kind, one in known if kind == family)
+                unsure = not isinstance(name, str) or any("${" in one for one in (name, *names))
+                if not unsure and name not in names:
+                    what = f"no {family} of the name {name!r} is started before"
+                    self.add(f"{path}.{argument}", what, f"there are: {', '.join(names) or 'none'}")
+            known.add(_begins(function, arguments))
+
     def fault(self, arguments: Json, path: str) -> None:
         """The kind, which an agent here or this version must know, and its spec by the catalogue's schema."""
         kind, here = arguments.get("fault"), self.allowed.faults
@@ -224,6 +242,25 @@ class _Linter:
                 continue
             if (inside or telling) and isinstance(value, str) and value and "${" not in value:
                 self.add(place, "is a secret in clear text", "name its source: {type: env, key: NAME}")
+
+
+def _begins(function: str, arguments: Json) -> tuple[str, str]:
+    """(family, name) of what a call starts."""
+    family = {"start_probe": "probe", "steady": "probe", "inject": "injection"}.get(function, "")
+    return family, str(arguments.get("name") or arguments.get("fault") or "")
+
+
+def _asks(function: str, arguments: Json) -> Iterator[tuple[str, str, object]]:
+    """(argument, family, name) of everything that a call expects to be there."""
+    if arguments.get("probe") is not None:
+        yield "probe", "probe", arguments["probe"]
+    if arguments.get("after") is not None:
+        yield "after", "injection", arguments["after"]
+    if function == "revert" and arguments.get("name") is not None:
+        yield "name", "injection", arguments["name"]
+    events = arguments.get("events") if function == "phases" else None
+    for name in events if isinstance(events, list) else ():
+        yield "events", "probe", name
 
 
 def _rows(rows: object, path: str) -> Iterator[tuple[str, Json]]:

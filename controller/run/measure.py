@@ -90,9 +90,9 @@ def sentence(entry: Json) -> str:
 
 def loss_result(balance: Json, rpo_s: float | None) -> str:
     """met, missed or inconclusive. Without an objective no acknowledged record may be lost; copies never may be."""
-    if not balance["complete"]:
-        return "inconclusive"
-    within = not balance["lost"] if rpo_s is None else balance["lost_s"] <= rpo_s
+    if not balance["complete"] or not balance["acknowledged"]:
+        return "inconclusive"  # of nothing, nothing can be lost
+    within = not balance["lost"] if not rpo_s else balance["lost_s"] <= rpo_s  # one record alone spans 0 s
     return "met" if within and not balance["duplicated"] else "missed"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,11 @@ pytestmark = pytest.mark.skipif(bool(network_queue.missing()), reason=network_qu
 def cable() -> Iterator[tuple[Process, Process]]:
     with network_queue.pair() as (near, far):
         yield near, far
+
+
+def beside(near: Process) -> Process:
+    """Another process in the namespace of *near*, which outlives it."""
+    return subprocess.Popen(["nsenter", f"--target={near.pid}", "--net", "sleep", "60"])
 
 
 def device(**more: Any) -> dict[str, Any]:
@@ -109,3 +115,22 @@ async def test_netem_does_the_same_to_a_device(cable: tuple[Process, Process], k
     async with held(kind, cable[0], **shaped, **spec) as (_, _, seen):
         assert seen.confirmed, seen.text
     assert network_queue.left(cable[0]) == before
+
+
+async def test_a_qdisc_goes_when_the_process_that_named_its_namespace_is_gone(cable: tuple[Process, Process]) -> None:
+    near = cable[0]
+    before = network_queue.left(near)
+    named = beside(near)
+    try:
+        await asyncio.sleep(0.1)
+        fault, effect = planned("network.bandwidth", named, **device())
+        fault.prepare(effect)
+        await fault.inject(effect)
+        assert "qdisc tbf b1" in network_queue.left(near)["qdiscs"]
+    finally:
+        named.kill()
+        named.wait()
+    assert fault.residue(effect), "it is still in force, and its namespace lives on"
+    await fault.revert(effect)
+    assert fault.residue(effect) == []
+    assert network_queue.left(near) == before

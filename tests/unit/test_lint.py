@@ -165,3 +165,35 @@ def test_the_signatures_are_those_of_the_extension():
         parameters = inspect.signature(getattr(blackstart.chaos, name)).parameters
         assert list(parameters) == list(known) or set(parameters) == set(known), name
         assert {p for p, v in parameters.items() if v.default is v.empty} == {p for p, a in known.items() if a.required}
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "said"),
+    [
+        ("recovery", {"probe": "reads", "after": "kill"}, r"arguments\.probe.*'reads'.*there are: writes"),
+        ("recovery", {"probe": "writes", "after": "kil"}, r"arguments\.after.*'kil'.*there are: kill"),
+        ("phases", {"probe": "writes", "events": ["logs"], "order": ["a"]}, r"arguments\.events.*'logs'"),
+        ("revert", {"name": "freeze"}, r"arguments\.name.*'freeze'"),
+        ("recovery", {"probe": "writes", "after": "${which}"}, ""),
+        ("recovery", {"probe": "writes"}, ""),
+    ],
+)
+def test_what_was_never_started_is_found_before_the_run(function, arguments, said):
+    def call(func, **more):
+        provider = {"type": "python", "module": "blackstart.chaos", "func": func, "arguments": more}
+        return {"type": "action", "name": func, "provider": provider}
+
+    targets = {"labels": {"role": "db"}}
+    document = {
+        "title": "t", "description": "d", "runtime": {"rollbacks": {"strategy": "always"}}, "rollbacks": [],
+        "method": [
+            call("start_probe", name="writes", kind="tcp", targets=targets, spec={"host": "h", "port": 1}),
+            call("inject", name="kill", fault="process.kill", targets=targets, spec={"pid": 4}),
+            call(function, **arguments),
+        ],
+    }  # fmt: skip
+    if said:
+        with pytest.raises(SpecError, match=said):
+            lint(document, Allowed())
+    else:
+        lint(document, Allowed())

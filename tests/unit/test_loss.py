@@ -35,6 +35,8 @@ LOST = {"lost": 17, "lost_ranges": [[40, 56]], "lost_s": 0.85}
         (LOST, "missed", Verdict.DEVIATED),
         (LOST | {"rpo_s": 0.0}, "missed", Verdict.DEVIATED),
         (LOST | {"rpo_s": 1.0}, "met", Verdict.HELD),
+        ({"lost": 1, "lost_ranges": [[7, 7]], "lost_s": 0.0, "rpo_s": 0.0}, "missed", Verdict.DEVIATED),
+        ({"acknowledged": 0}, "inconclusive", Verdict.INCONCLUSIVE),
         (LOST | {"rpo_s": 0.8}, "missed", Verdict.DEVIATED),
         ({"duplicated": 1}, "missed", Verdict.DEVIATED),
         ({"complete": False, "note": "away"}, "inconclusive", Verdict.INCONCLUSIVE),

@@ -108,3 +108,10 @@ def test_no_file_fault_stands_on_what_is_protected(path: str) -> None:
 def test_ports_mounts_and_containers_are_protected(touched: dict[str, object], said: str) -> None:
     with pytest.raises(RefusedError, match=said):
         Policy(faults=["*"], protected_mounts=["/data"]).check(effect("any", **touched), 1, [])
+
+
+def test_a_pattern_of_a_directory_does_not_lead_out_of_it() -> None:
+    policy = Policy(commands=[["/opt/probes/*", "*"], ["cat", "../notes"]])
+    assert policy.allows_command(["/opt/probes/check", "x"])
+    assert not policy.allows_command(["/opt/probes/../../bin/sh", "-c", "id"])
+    assert policy.allows_command(["cat", "../notes"]), "written out by the owner"

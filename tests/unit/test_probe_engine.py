@@ -243,3 +243,32 @@ def test_bad_arguments_are_named_all_at_once() -> None:
         await probes.close()
 
     virtual_time.run(scenario())
+
+
+def test_a_probe_that_is_stopped_while_it_opens_never_runs() -> None:
+    class Slow:
+        kind = "slow"
+        closed = False
+
+        async def open(self) -> None:
+            await asyncio.sleep(0.05)
+
+        async def attempt(self, timeout_s: float) -> Code:
+            raise AssertionError(timeout_s)
+
+        async def close(self) -> None:
+            Slow.closed = True
+
+    async def body() -> None:
+        engine = ProbeEngine(sink=lambda *_: None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("agent.probes.registry.build", lambda *_: Slow())
+            starting = asyncio.ensure_future(engine.start("run", "p", "slow", {}))
+            await asyncio.sleep(0.01)
+            await engine.stop("run")
+            with pytest.raises(RefusedError, match="stopped while it was being opened"):
+                await starting
+        assert engine.runs() == set()
+        assert Slow.closed
+
+    asyncio.run(body())
