@@ -7,11 +7,15 @@ was measured; the interval of the median holds it with the stated confidence wha
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 CONFIDENCE: Final = 0.95
+COMPARED_MIN: Final = 8  # trials on each side, below which the test's approximation does not hold
+REGRESSION_P: Final = 0.01
+REGRESSION_RATIO: Final = 1.1  # of the medians: what is slower by less is not worth a red build
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Spread:
     error_s: float
     lost: int  # acknowledged records, over all trials
     acknowledged: int
+    values: tuple[float, ...]  # seconds, sorted
     phases: dict[str, float]  # median seconds of each phase, over the trials in which a log told of it
 
 
@@ -58,9 +63,70 @@ def _spread(probe: str, after: str, documents: Sequence[Mapping[str, Any]]) -> S
         least_s=values[0] if values else math.nan, median_s=quantile(values, 0.5), p95_s=quantile(values, 0.95),
         most_s=values[-1] if values else math.nan, median_lo_s=lo, median_hi_s=hi,
         error_s=max((max(one["hi"] - one["value"], one["value"] - one["lo"]) for one in found), default=math.nan),
-        phases=_phases(probe, after, documents),
+        values=tuple(values), phases=_phases(probe, after, documents),
         lost=sum(int(loss["lost"]) for loss in losses), acknowledged=sum(int(loss["acknowledged"]) for loss in losses),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Recovery times beside earlier ones of the same scenario."""
+
+    probe: str
+    after: str
+    median_before_s: float
+    median_s: float
+    p: float  # that trials as slow as these come from the earlier distribution; nan: too few to tell
+    worse: bool
+    words: str
+
+
+def compare(found: Iterable[Spread], earlier: Iterable[Mapping[str, Any]]) -> list[Comparison]:
+    """Each spread beside the earlier one of its name: `worse` where the distribution has moved up by enough to matter.
+
+    Args:
+        found: of these trials.
+        earlier: `spreads` of the JSON that earlier trials were written to.
+    """
+    known = {(one["probe"], one["after"]): sorted(map(float, one.get("values") or ())) for one in earlier}
+    rows = []
+    for one in found:
+        before = known.get((one.probe, one.after), [])
+        p = slower(before, one.values)
+        median_s = quantile(before, 0.5)
+        moved = not math.isnan(p) and p < REGRESSION_P and one.median_s > median_s * REGRESSION_RATIO
+        lost = one.measured < one.trials
+        words = (
+            f"too few trials to compare: {len(before)} before, {len(one.values)} now, {COMPARED_MIN} each are needed"
+            if math.isnan(p)
+            else f"median {median_s:.2f} s before, {one.median_s:.2f} s now; p {p:.4f}: "
+            + ("slower" if moved else "no regression")
+        )
+        if lost:
+            words += f"; {one.trials - one.measured} of {one.trials} did not recover"
+        rows.append(Comparison(one.probe, one.after, median_s, one.median_s, p, moved or lost, words))
+    return rows
+
+
+def slower(before: Sequence[float], now: Sequence[float]) -> float:
+    """One-sided p of the Mann-Whitney U test that *now* is not slower than *before*; nan for too few.
+
+    Normal approximation with corrections for ties and continuity. Source: H. B. Mann, D. R. Whitney, 1947.
+    """
+    m, n = len(before), len(now)
+    if min(m, n) < COMPARED_MIN:
+        return math.nan
+    both = sorted([*before, *now])
+    ranks, ties = {}, 0.0
+    for value in set(both):
+        first, count = bisect_left(both, value), both.count(value)
+        ranks[value] = first + (count + 1) / 2
+        ties += count**3 - count
+    above = sum(ranks[value] for value in now) - n * (n + 1) / 2
+    spread = math.sqrt(m * n / 12 * ((m + n + 1) - ties / ((m + n) * (m + n - 1))))
+    if not spread:
+        return 1.0
+    return 0.5 * math.erfc((above - m * n / 2 - 0.5) / spread / math.sqrt(2))
 
 
 def _phases(probe: str, after: str, documents: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -19,6 +19,10 @@ def run(
     watch: Annotated[bool, typer.Option(help="Follow the run to its end, and exit as it ended.")] = True,
     trials: Annotated[int, typer.Option(min=1, max=10_000, help="Run it so often, and show the distribution.")] = 1,
     settle_s: Annotated[float, typer.Option("--settle", min=0, help="Seconds between two trials.")] = 5.0,
+    baseline: Annotated[
+        Path | None, typer.Option(help="JSON of earlier trials: exit 1 where recovery has become slower.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the trials as JUnit, too.")] = None,
     json: Json = False,
 ) -> None:
     """Run an experiment. Ctrl-C aborts it and waits for the reverts."""
@@ -30,9 +34,10 @@ def run(
             show_plan(plan, as_json=json)
             return
         if trials > 1:
-            from blackstart.cli.trials import run_trials
+            from blackstart.cli.trials import Trials, read_baseline
 
-            raise typer.Exit(run_trials(client, experiment, submission, trials, settle_s, as_json=json))
+            wanted = Trials(trials, settle_s, read_baseline(baseline), junit)
+            raise typer.Exit(wanted.run(client, experiment, submission, as_json=json))
         submitted = client.submit(experiment, **submission)
         if not watch:
             print_json(document(submitted)) if json else print(submitted.id)

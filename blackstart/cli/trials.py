@@ -2,50 +2,90 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from blackstart.cli.live import Followed, exit_of
 from blackstart.cli.output import console, document, print_json, print_table
-from blackstart.trials import Spread, spreads, strip
-from protos.error import Exit
+from blackstart.trials import Spread, compare, spreads, strip
+from protos.error import Exit, Problem, SpecError
 
 if TYPE_CHECKING:
     from blackstart.client import Client
 
 
-def run_trials(client: Client, experiment: Any, submission: Any, count: int, settle_s: float, *, as_json: bool) -> Exit:
-    """Runs the experiment *count* times; the worst exit code. After Ctrl-C what there is."""
-    runs, documents, codes = [], [], []
-    out = console(error=as_json)
-    for number in range(1, count + 1):
-        out.print(f"trial {number} of {count}", style="bold")
-        ended, aborted = Followed(
-            client, client.submit(experiment, **submission).id, to_stderr=as_json
-        ).watch_or_abort()
-        runs.append(ended)
-        documents.append(client.show(ended.id)[1])
-        codes.append(exit_of(ended, aborted=aborted))
-        if aborted or ended.stranded:
-            break
-        if number < count:
-            try:
-                # At a random phase of the system's own timers, each trial another one.
-                time.sleep(settle_s + random.random())  # noqa: S311
-            except KeyboardInterrupt:
+_REMEDY: Final = "write one by: blackstart run FILE --trials 20 --json > FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """How often, how far apart, and beside what."""
+
+    count: int
+    settle_s: float
+    earlier: list[dict[str, Any]]  # spreads of a baseline; empty: none
+    junit: Path | None
+
+    def run(self, client: Client, experiment: Any, submission: Any, *, as_json: bool) -> Exit:
+        """Runs the experiment so often; the worst exit code. After Ctrl-C what there is."""
+        runs, codes = self._run_all(client, experiment, submission, as_json=as_json)
+        documents = [client.show(run.id)[1] for run in runs]
+        found = spreads(documents)
+        compared = compare(found, self.earlier) if self.earlier else []
+        if as_json:
+            rows = {"runs": [document(run) for run in runs], "spreads": [asdict(one) for one in found]}
+            print_json(rows | ({"comparisons": [asdict(one) for one in compared]} if compared else {}))
+        else:
+            _show(found, documents)
+            for one in compared:
+                console().print(f"{one.probe} after {one.after}: {one.words}", style="red" if one.worse else "")
+        if self.junit is not None:
+            self.junit.write_bytes(client.report([run.id for run in runs], "junit")[1])
+        if any(one.worse for one in compared):
+            codes.append(Exit.DEVIATED)
+        return next(
+            (worst for worst in (Exit.STRANDED, Exit.DEVIATED, Exit.INCONCLUSIVE) if worst in codes),
+            Exit.HELD if len(runs) == self.count else Exit.INCONCLUSIVE,
+        )
+
+    def _run_all(
+        self, client: Client, experiment: Any, submission: Any, *, as_json: bool
+    ) -> tuple[list[Any], list[Exit]]:
+        runs, codes = [], []
+        out = console(error=as_json)
+        for number in range(1, self.count + 1):
+            out.print(f"trial {number} of {self.count}", style="bold")
+            submitted = client.submit(experiment, **submission)
+            ended, aborted = Followed(client, submitted.id, to_stderr=as_json).watch_or_abort()
+            runs.append(ended)
+            codes.append(exit_of(ended, aborted=aborted))
+            if aborted or ended.stranded:
                 break
-    found = spreads(documents)
-    if as_json:
-        print_json({"runs": [document(run) for run in runs], "spreads": [asdict(one) for one in found]})
-    else:
-        _show(found, documents)
-    return next(
-        (worst for worst in (Exit.STRANDED, Exit.DEVIATED, Exit.INCONCLUSIVE) if worst in codes),
-        Exit.HELD if len(codes) == count else Exit.INCONCLUSIVE,
-    )
+            if number < self.count:
+                try:
+                    # At a random phase of the system's own timers, each trial another one.
+                    time.sleep(self.settle_s + random.random())  # noqa: S311
+                except KeyboardInterrupt:
+                    break
+        return runs, codes
+
+
+def read_baseline(path: Path | None) -> list[dict[str, Any]]:
+    """Spreads of earlier trials, as `--json` wrote them; SpecError where the file is something else."""
+    if path is None:
+        return []
+    try:
+        rows = json.loads(path.read_bytes())["spreads"]
+        if all(isinstance(row, dict) and {"probe", "after", "values"} <= row.keys() for row in rows) and rows:
+            return list(rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpecError(Problem(f"--baseline {path}", f"no earlier trials: {error}", _REMEDY)) from error
+    raise SpecError(Problem(f"--baseline {path}", "holds no recovery times", _REMEDY))
 
 
 def _interval(one: Spread) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import json
 
 import pytest
 
@@ -16,15 +16,26 @@ def bed(tmp_path, testbed_factory):
 
 
 @pytest.mark.timeout(240)
-def test_a_killed_primary_loses_nothing_and_one_cut_off_from_its_peers_does(bed):
-    code, answer = run(bed, "postgres-primary-killed", "--trials", "2", "--settle", "6")
+def test_a_killed_primary_loses_nothing_and_one_cut_off_from_its_peers_does(bed, tmp_path):
+    earlier, junit = tmp_path / "earlier.json", tmp_path / "junit.xml"
+    earlier.write_text(json.dumps({"spreads": [{"probe": "writes", "after": "kill", "values": [9.0] * 10}]}))
+    options = ("--trials", "2", "--settle", "22", "--baseline", str(earlier), "--junit", str(junit))
+    code, answer = run(bed, "postgres-primary-killed", *options)
+    assert junit.read_text().count("<testsuite ") == 2
+    (compared,) = answer["comparisons"]
+    assert not compared["worse"]
+    assert "too few trials" in compared["words"]
+    phases = answer["spreads"][0]["phases"]
+    assert list(phases) == ["detect", "decide", "act", "serve", "client"]
+    assert 2 < phases["detect"] < 10, "the lead expires after 5 s"
+    assert sum(phases.values()) < answer["spreads"][0]["most_s"] + 0.5
     (spread,) = answer["spreads"]
     assert (spread["trials"], spread["measured"], spread["missed"], spread["lost"]) == (2, 2, 0, 0)
     assert 0.5 < spread["least_s"] <= spread["most_s"] < 60
     assert spread["error_s"] < 1.1
     assert spread["acknowledged"] > 60
     assert code == 0, [row["reason"] for row in answer["runs"]]
-    time.sleep(6)
+    assert bed.ready(90)
 
     code, answer = run(bed, "postgres-primary-cut-from-peers")
     (loss,) = answer["document"]["losses"]

@@ -96,6 +96,8 @@ def test_objectives_that_experiments_name_are_in_the_profile(path):
     objectives = yaml.safe_load(profile.read_text())["objectives"]
     for activity in _activities(path)[1]:
         if name := activity["provider"].get("arguments", {}).get("objective"):
+            if name.startswith("${"):  # the file's own default
+                name = yaml.safe_load(path.read_text())["configuration"][name[2:-1]]
             fields = _FIELDS.get(activity["provider"]["func"], ("rto_s",))
             assert any(objectives[name].get(field) is not None for field in fields)
 

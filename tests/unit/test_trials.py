@@ -9,7 +9,7 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackstart.trials import median_interval, quantile, spreads, strip
+from blackstart.trials import compare, median_interval, quantile, slower, spreads, strip
 
 VALUES = st.lists(st.floats(0.001, 1000), min_size=1, max_size=60).map(sorted)
 
@@ -64,3 +64,32 @@ def test_every_value_leaves_a_mark(values: list[float]) -> None:
     assert len(drawn) == 40
     assert drawn[-1] != " "
     assert strip([], 40) == ""
+
+
+def test_a_regression_is_a_distribution_that_moved() -> None:
+    chance = random.Random(3)
+    before = sorted(chance.gauss(5, 0.3) for _ in range(20))
+    same = sorted(chance.gauss(5, 0.3) for _ in range(20))
+    up = sorted(chance.gauss(6, 0.3) for _ in range(20))
+    assert slower(before, same) > 0.05
+    assert slower(before, up) < 1e-6
+    assert slower(up, before) > 0.99
+    assert slower([5.0] * 10, [5.0] * 10) >= 0.5
+    assert math.isnan(slower(before[:7], up))
+    # by hand, without ties: U is 0.5 * 64 + 32, of a mean of 32 and a variance of 64 * 17 / 12
+    assert math.isclose(slower(range(8), range(8, 16)), 0.5 * math.erfc(31.5 / math.sqrt(64 * 17 / 12) / math.sqrt(2)))
+
+
+def test_a_comparison_says_what_it_rests_on() -> None:
+    now = spreads([document(6.0 + k / 100) for k in range(10)])
+    earlier = [{"probe": "w", "after": "kill", "values": [5.0 + k / 100 for k in range(10)]}]
+    (found,) = compare(now, earlier)
+    assert found.worse
+    assert found.words.endswith(": slower")
+    assert not compare(now, [earlier[0] | {"values": [6.0 + k / 100 for k in range(10)]}])[0].worse
+    (few,) = compare(now, [earlier[0] | {"values": [1.0]}])
+    assert "too few trials" in few.words
+    assert not few.worse
+    late = spreads([*[document(5.0)] * 9, document(None, "missed")])
+    assert compare(late, earlier)[0].worse, "one that did not recover is worse than any time"
+    assert not compare(now, [earlier[0] | {"values": [v * 1.18 for v in earlier[0]["values"]]}])[0].worse, "by 2 %"
