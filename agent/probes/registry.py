@@ -12,6 +12,7 @@ from agent.probes.grpc import GrpcProbe
 from agent.probes.hls import HlsProbe
 from agent.probes.http import HttpProbe
 from agent.probes.log import LogProbe
+from agent.probes.nats import NatsProbe
 from agent.probes.object import ObjectProbe
 from agent.probes.postgres import PostgresProbe
 from agent.probes.process import ProcessProbe
@@ -24,8 +25,8 @@ Allowed = Callable[[list[str]], bool]
 KINDS: Final[dict[str, type[Any]]] = {
     probe.kind: probe
     for probe in (
-        CommandProbe, DnsProbe, GrpcProbe, HlsProbe, HttpProbe, LogProbe, ObjectProbe, PostgresProbe, ProcessProbe,
-        RedisProbe, TcpProbe,
+        CommandProbe, DnsProbe, GrpcProbe, HlsProbe, HttpProbe, LogProbe, NatsProbe, ObjectProbe, PostgresProbe,
+        ProcessProbe, RedisProbe, TcpProbe,
     )
 }  # fmt: skip
 

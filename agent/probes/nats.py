@@ -1,0 +1,272 @@
+"""`nats`: a server answers, a stream of JetStream takes a message, delivers it, or takes numbered records.
+
+A client stays with its server until an attempt fails there, and then goes to the next of its list: a server that was
+cut off from the others still accepts, and would keep it for ever. Source: docs of NATS, "JetStream wire API".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from urllib.parse import unquote, urlsplit
+
+from agent.probes.base import ProbeSpec, code_of
+from agent.probes.endpoint import Endpoint
+from agent.probes.limit import Limit
+from agent.probes.nats_stream import MISSING, consume, leads, make, numbers
+from agent.probes.nats_wire import BrokenError, ErrorAnswerError, NatsWire, NobodyError
+from protos.recovery import Code
+
+if TYPE_CHECKING:
+    from agent.probes.ledger import Ledger
+
+IDLE_MAX: Final = 8
+_PORT: Final = 4222
+_STALE_S: Final = 30.0  # an idle connection is not used after that: the server asks it for signs of life
+_GONE_MIN: Final = 3  # servers in a row that must say that no record is there
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,8}")
+
+
+class NatsSpec(ProbeSpec):
+    """*servers* as `nats://user:password@host:port`, or less of it. *mode*: what an attempt does.
+
+    ping: the server answers. publish: the stream acknowledges a message. deliver: and a consumer gets it. leader: the
+    server leads the stream. ledger numbers its records, so that losses can be counted (`probe.ledger`). A *stream* that
+    is not there is made once, with *replicas* in *storage*, for all subjects under *subject* (the stream's name, where
+    there is none); one that is there stays as it is. *keepalive*: connections are used again; else a fresh one each.
+    """
+
+    servers: list[str]
+    mode: Literal["ping", "publish", "deliver", "leader", "ledger"] = "ping"
+    stream: str = ""
+    subject: str = ""
+    replicas: int = 1
+    storage: Literal["file", "memory"] = "file"
+    keepalive: bool = True
+
+    def problems(self) -> list[tuple[str, str]]:
+        found = [] if self.servers else [("servers", "names none")]
+        found += [("servers", f"{url!r} is not nats://host:port") for url in self.servers if _strange(url)]
+        if self.stream and not _NAME.fullmatch(self.stream):
+            found.append(("stream", f"{self.stream!r} is not a plain name"))
+        if self.mode == "leader" and not self.stream:
+            found.append(("stream", "which one it leads must be named"))
+        if self.subject and not _SUBJECT.fullmatch(self.subject):
+            found.append(("subject", f"{self.subject!r} is not words with dots between them"))
+        return found if 1 <= self.replicas <= 5 else [*found, ("replicas", f"{self.replicas} is not in 1..5")]
+
+
+class NatsProbe:
+    """REFUSED: no connection, or it broke. BAD: an error of the server, such as a stream without a leader."""
+
+    kind: ClassVar[str] = "nats"
+    spec_type: ClassVar[type[ProbeSpec]] = NatsSpec
+
+    def __init__(self, spec: NatsSpec) -> None:
+        self._spec, self._servers = spec, [urlsplit(_whole(url)) for url in spec.servers]
+        self._endpoints = [Endpoint(parts.hostname or "", parts.port or _PORT) for parts in self._servers]
+        self._at = 0  # the server that new connections go to
+        self._idle: list[tuple[int, NatsWire]] = []
+        self._making = asyncio.Lock()
+        self._made = False
+        self._values = 0
+        self._name("blackstart_probe")
+        self.ledger: Ledger | None = None  # given by the engine where `keeps_ledger`
+        self.keeps_ledger = spec.mode == "ledger"
+        self._compared = False
+        self._gone = 0  # times that there was no record to read
+
+    @staticmethod
+    def missing() -> str:
+        return ""
+
+    async def open(self) -> None:
+        if self.ledger is not None:
+            self._name(self.ledger.name)
+
+    async def attempt(self, timeout_s: float) -> Code:
+        try:
+            async with Limit(timeout_s):
+                return await self._ask()
+        except ErrorAnswerError:
+            return Code.BAD
+        except BrokenError:
+            return Code.REFUSED
+        except OSError as error:
+            return code_of(error)
+
+    async def close(self) -> None:
+        if self.ledger is not None and self._compared:
+            with contextlib.suppress(OSError, ErrorAnswerError):
+                async with Limit(2.0):
+                    await self._clear()
+        while self._idle:
+            self._idle.pop()[1].close()
+        for endpoint in self._endpoints:
+            await endpoint.close()
+        if self.ledger is not None:
+            self.ledger.close(keep=not self._compared)
+
+    async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int] | str]]:
+        """Numbers of the ledger in the order of the stream. Members cannot be read alone: there are none."""
+        async with Limit(timeout_s):
+            at, connection = await self._connect()
+            try:
+                found = await numbers(connection, self._stream, self._subject)
+            except BaseException as error:
+                self._leave(at)  # another server may have them
+                if not isinstance(error, ErrorAnswerError) or error.status != MISSING:
+                    raise
+                self._gone += 1
+                if self._gone < _GONE_MIN:  # all of them lost? A server that is not back yet may say so
+                    raise
+                found = []
+            finally:
+                connection.close()
+        self._compared = True
+        return found, {}
+
+    def _name(self, own: str) -> None:
+        """Where it writes: records of each ledger under a subject of their own, so that one stream takes many."""
+        self._stream = self._spec.stream or own
+        self._subject = f"{self._spec.subject or self._stream}.{own}"
+
+    async def _ask(self) -> Code:
+        while self._idle:
+            at, connection = self._idle.pop()
+            if time.monotonic() - connection.used_s > _STALE_S:
+                connection.close()
+                continue
+            try:
+                return await self._use(at, connection)
+            except BrokenError:
+                if self.keeps_ledger:
+                    raise  # the record may have been taken: it is not sent again
+                continue  # it was closed while it was idle, which says nothing of the service now
+        return await self._use(*await self._connect())
+
+    async def _use(self, at: int, connection: NatsWire) -> Code:
+        code = Code.ERROR
+        try:
+            code = await self._do(connection)
+            return code
+        finally:
+            if code is Code.OK and self._spec.keepalive and at == self._at and len(self._idle) < IDLE_MAX:
+                connection.used_s = time.monotonic()
+                self._idle.append((at, connection))
+            else:
+                connection.close()
+                if code is not Code.OK:
+                    self._leave(at)
+
+    def _leave(self, at: int) -> None:
+        """An attempt failed on that server: its other connections are of no more use, and the next one may serve."""
+        if at == self._at:
+            self._at = (at + 1) % len(self._servers)
+        for _, connection in (left := [one for one in self._idle if one[0] == at]):
+            connection.close()
+        self._idle = [one for one in self._idle if one not in left]
+
+    async def _connect(self) -> tuple[int, NatsWire]:
+        """A connection to the first server that takes it; one that says nothing costs the attempt."""
+        failure: Exception = BrokenError("no server")
+        for _ in self._servers:
+            at = self._at
+            try:
+                return at, await self._reach(at)
+            except (OSError, ErrorAnswerError) as error:
+                failure = error
+                self._leave(at)
+            except BaseException:
+                self._leave(at)
+                raise
+        raise failure
+
+    async def _reach(self, at: int) -> NatsWire:
+        parts = self._servers[at]
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        credentials = {"user": user, "pass": password} if password else {"auth_token": user} if user else {}
+        connection = NatsWire(await self._endpoints[at].connect())
+        try:
+            await connection.greet(credentials)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _do(self, connection: NatsWire) -> Code:
+        mode = self._spec.mode
+        if mode == "ping":
+            await connection.ping()
+            return Code.OK
+        if mode == "leader":
+            return Code.OK if await leads(connection, self._stream) else Code.BAD
+        if not self._made:
+            await self._make(connection)
+        if mode == "ledger":
+            return await self._enter(connection)
+        self._values += 1
+        value = b"%d" % self._values
+        if mode == "publish":
+            await connection.publish(self._subject, value)
+            return Code.OK
+        return await self._deliver(connection, value)
+
+    async def _make(self, connection: NatsWire) -> None:
+        """The stream, once: one that was lost later is not made again."""
+        async with self._making:
+            if not self._made:
+                spec = self._spec
+                subjects = f"{spec.subject or self._stream}.>"
+                await make(connection, self._stream, subjects, spec.replicas, spec.storage, keep=self.keeps_ledger)
+                self._made = True
+
+    async def _deliver(self, connection: NatsWire, value: bytes) -> Code:
+        """To a consumer of this connection alone; its server may be lost, and with it the connection is."""
+        subject = f"{self._subject}.{connection.token}"
+        if not connection.consumes:
+            config = {"deliver_subject": connection.inbox, "deliver_policy": "new"}
+            await consume(connection, self._stream, subject, config)
+            connection.consumes = True
+        await connection.publish(subject, value)
+        while (await connection.delivered()).content != value:
+            pass
+        return Code.OK
+
+    async def _enter(self, connection: NatsWire) -> Code:
+        assert self.ledger is not None
+        if self.ledger.full:
+            return Code.ERROR
+        number = self.ledger.send()
+        try:
+            await connection.publish(self._subject, b"%d" % number)
+        except NobodyError:
+            self.ledger.refused(number)  # of all other errors nobody knows what the replicas did before
+            raise
+        self.ledger.acknowledged(number)
+        return Code.OK
+
+    async def _clear(self) -> None:
+        """Removes what the ledger wrote: all of a stream of its own, else its own subject."""
+        at, connection = await self._connect()
+        self._idle.append((at, connection))
+        if self._spec.stream:
+            await connection.ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": self._subject})
+        else:
+            await connection.ask(f"$JS.API.STREAM.DELETE.{self._stream}")
+
+
+def _whole(url: str) -> str:
+    return url if "://" in url else f"nats://{url}"
+
+
+def _strange(url: str) -> bool:
+    try:
+        parts = urlsplit(_whole(url))
+        return parts.scheme != "nats" or not parts.hostname or parts.port == 0 or bool(parts.path)
+    except ValueError:
+        return True
