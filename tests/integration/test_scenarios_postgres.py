@@ -45,3 +45,28 @@ def test_a_killed_primary_loses_nothing_and_one_cut_off_from_its_peers_does(bed,
     assert sum(last - first + 1 for first, last in loss["lost_ranges"]) == loss["lost"]
     assert loss["lost_s"] > 0.5
     assert "acknowledged records of writes on client were lost" in answer["run"]["reason"]
+
+
+@pytest.mark.timeout(300)
+def test_without_a_majority_writes_are_refused_and_a_planted_split_brain_is_found(bed):
+    code, answer = run(bed, "postgres-members-bridge")
+    assert code == 0, answer["run"]["reason"]
+    (share,) = answer["document"]["shares"]
+    assert share["result"] == "met"
+    assert share["share"]["lo"] > 0.95, "the primary sees both halves: nobody notices"
+    assert bed.ready(90)
+
+    code, answer = run(bed, "postgres-etcd-majority-lost")
+    assert code == 0, answer["run"]["reason"]
+    (share,) = answer["document"]["shares"]
+    assert (share["at_most"], share["share"]["hi"]) == (0, 0), "not one write may be taken"
+    assert share["attempts"] > 200
+    assert answer["document"]["losses"][0]["lost"] == 0
+    assert bed.ready(90)
+
+    code, answer = run(bed, "postgres-split-brain")
+    (loss,) = answer["document"]["losses"]
+    assert code == 1, answer["run"]["reason"]
+    assert loss["complete"]
+    assert loss["lost"] > 50, "what the old primary acknowledged beside the new one"
+    assert loss["lost_s"] > 2
