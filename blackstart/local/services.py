@@ -44,6 +44,7 @@ _PREPARE: Final = """
 set -e
 mount --bind {hosts} /etc/hosts
 mount -t tmpfs -o mode=755 tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 """
 
 
