@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -17,15 +16,14 @@ from agent.probes.base import ProbeSpec, code_of
 from agent.probes.endpoint import Endpoint
 from agent.probes.limit import Limit
 from agent.probes.nats_stream import MISSING, consume, leads, make, numbers
-from agent.probes.nats_wire import BrokenError, ErrorAnswerError, NatsWire, NobodyError
+from agent.probes.nats_wire import NatsWire, NobodyError
+from agent.probes.rotation import BrokenError, ErrorAnswerError, Rotation
 from protos.recovery import Code
 
 if TYPE_CHECKING:
     from agent.probes.ledger import Ledger
 
-IDLE_MAX: Final = 8
 _PORT: Final = 4222
-_STALE_S: Final = 30.0  # an idle connection is not used after that: the server asks it for signs of life
 _GONE_MIN: Final = 3  # servers in a row that must say that no record is there
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,8}")
@@ -69,8 +67,7 @@ class NatsProbe:
     def __init__(self, spec: NatsSpec) -> None:
         self._spec, self._servers = spec, [urlsplit(_whole(url)) for url in spec.servers]
         self._endpoints = [Endpoint(parts.hostname or "", parts.port or _PORT) for parts in self._servers]
-        self._at = 0  # the server that new connections go to
-        self._idle: list[tuple[int, NatsWire]] = []
+        self._rotation = Rotation(len(spec.servers), self._reach, keep=spec.keepalive)
         self._making = asyncio.Lock()
         self._made = False
         self._values = 0
@@ -91,7 +88,7 @@ class NatsProbe:
     async def attempt(self, timeout_s: float) -> Code:
         try:
             async with Limit(timeout_s):
-                return await self._ask()
+                return await self._rotation.use(self._do, again=not self.keeps_ledger)
         except ErrorAnswerError:
             return Code.BAD
         except BrokenError:
@@ -104,8 +101,7 @@ class NatsProbe:
             with contextlib.suppress(OSError, ErrorAnswerError):
                 async with Limit(2.0):
                     await self._clear()
-        while self._idle:
-            self._idle.pop()[1].close()
+        self._rotation.close()
         for endpoint in self._endpoints:
             await endpoint.close()
         if self.ledger is not None:
@@ -114,11 +110,11 @@ class NatsProbe:
     async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int] | str]]:
         """Numbers of the ledger in the order of the stream. Members cannot be read alone: there are none."""
         async with Limit(timeout_s):
-            at, connection = await self._connect()
+            at, connection = await self._rotation.connect()
             try:
                 found = await numbers(connection, self._stream, self._subject)
             except BaseException as error:
-                self._leave(at)  # another server may have them
+                self._rotation.leave(at)  # another server may have them
                 if not isinstance(error, ErrorAnswerError) or error.status != MISSING:
                     raise
                 self._gone += 1
@@ -134,57 +130,6 @@ class NatsProbe:
         """Where it writes: records of each ledger under a subject of their own, so that one stream takes many."""
         self._stream = self._spec.stream or own
         self._subject = f"{self._spec.subject or self._stream}.{own}"
-
-    async def _ask(self) -> Code:
-        while self._idle:
-            at, connection = self._idle.pop()
-            if time.monotonic() - connection.used_s > _STALE_S:
-                connection.close()
-                continue
-            try:
-                return await self._use(at, connection)
-            except BrokenError:
-                if self.keeps_ledger:
-                    raise  # the record may have been taken: it is not sent again
-                continue  # it was closed while it was idle, which says nothing of the service now
-        return await self._use(*await self._connect())
-
-    async def _use(self, at: int, connection: NatsWire) -> Code:
-        code = Code.ERROR
-        try:
-            code = await self._do(connection)
-            return code
-        finally:
-            if code is Code.OK and self._spec.keepalive and at == self._at and len(self._idle) < IDLE_MAX:
-                connection.used_s = time.monotonic()
-                self._idle.append((at, connection))
-            else:
-                connection.close()
-                if code is not Code.OK:
-                    self._leave(at)
-
-    def _leave(self, at: int) -> None:
-        """An attempt failed on that server: its other connections are of no more use, and the next one may serve."""
-        if at == self._at:
-            self._at = (at + 1) % len(self._servers)
-        for _, connection in (left := [one for one in self._idle if one[0] == at]):
-            connection.close()
-        self._idle = [one for one in self._idle if one not in left]
-
-    async def _connect(self) -> tuple[int, NatsWire]:
-        """A connection to the first server that takes it; one that says nothing costs the attempt."""
-        failure: Exception = BrokenError("no server")
-        for _ in self._servers:
-            at = self._at
-            try:
-                return at, await self._reach(at)
-            except (OSError, ErrorAnswerError) as error:
-                failure = error
-                self._leave(at)
-            except BaseException:
-                self._leave(at)
-                raise
-        raise failure
 
     async def _reach(self, at: int) -> NatsWire:
         parts = self._servers[at]
@@ -252,12 +197,14 @@ class NatsProbe:
 
     async def _clear(self) -> None:
         """Removes what the ledger wrote: all of a stream of its own, else its own subject."""
-        at, connection = await self._connect()
-        self._idle.append((at, connection))
-        if self._spec.stream:
-            await connection.ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": self._subject})
-        else:
-            await connection.ask(f"$JS.API.STREAM.DELETE.{self._stream}")
+        _, connection = await self._rotation.connect()
+        try:
+            if self._spec.stream:
+                await connection.ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": self._subject})
+            else:
+                await connection.ask(f"$JS.API.STREAM.DELETE.{self._stream}")
+        finally:
+            connection.close()
 
 
 def _whole(url: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from agent.probes.nats_wire import BrokenError, ErrorAnswerError, NatsWire
+from agent.probes.nats_wire import NatsWire
+from agent.probes.rotation import BrokenError, ErrorAnswerError
 
 MISSING: Final = 404  # there is no such stream, or no such message in it
 _BATCH: Final = 2000  # records that one request asks for

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.probes.endpoint import Stream
+from agent.probes.rotation import BrokenError, ErrorAnswerError
 
 _BUFFER_MAX: Final = 16 << 20  # bytes of one message, or of many that wait
 _CONSUMED_MAX: Final = 1 << 16
@@ -21,20 +22,8 @@ _ANSWERS, _DELIVERIES = "1", "2"  # subscriptions
 NOBODY: Final = 503  # the status of "no responders"
 
 
-class ErrorAnswerError(Exception):
-    """The server's own error; *status* of the message, or of JetStream's answer."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"{status} {text}")
-        self.status = status
-
-
 class NobodyError(ErrorAnswerError):
     """No server has a subscriber for the subject: nobody got the message."""
-
-
-class BrokenError(ConnectionError):
-    """The stream ended within a message, or what came is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +46,7 @@ class NatsWire:
         self._requests = itertools.count()
         self._early: list[Message] = []  # deliveries that came while an answer was awaited
         self.info: dict[str, Any] = {}
-        self.used_s, self.consumes = 0.0, False  # the owner's
+        self.consumes = False  # the owner's
 
     async def greet(self, credentials: dict[str, str]) -> None:
         """What a client says first; ErrorAnswerError where the server does not want it."""
