@@ -26,6 +26,14 @@ def nginx():
     made.remove()
 
 
+@pytest.fixture
+def other():
+    made = Nginx()
+    made.start()
+    yield made
+    made.remove()
+
+
 @needs_nginx
 async def test_objects(nginx):
     url = f"{nginx.url}bucket/"
@@ -40,10 +48,8 @@ async def test_objects(nginx):
 
 @needs_nginx
 @pytest.mark.parametrize("lost", [0, 1, 40])
-async def test_a_planted_loss_of_objects_is_reported_exactly(nginx, tmp_path, lost):
+async def test_a_planted_loss_of_objects_is_reported_exactly(nginx, other, tmp_path, lost):
     engine = ProbeEngine(sink=lambda *_: None, ledgers=tmp_path)
-    other = Nginx()
-    other.start()
     spec = {
         "url": f"{nginx.url}bucket/",
         "mode": "ledger",
@@ -77,7 +83,6 @@ async def test_a_planted_loss_of_objects_is_reported_exactly(nginx, tmp_path, lo
     assert (balance["unknown"] > 0) == (lost == 40)
     await engine.close()
     assert list((nginx.www / "bucket").iterdir()) in ([], [nginx.www / "bucket" / f"{name}-12"])
-    other.remove()
 
 
 @needs_nginx
