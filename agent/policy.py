@@ -96,7 +96,7 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             if port in self.protected_ports:
                 raise RefusedError(f"port {port} is protected by the node's policy")
         for mount in touches.mounts:
-            if shelter.stands_on(mount, self.protected_mounts):
+            if shelter.stands_on(mount, self.protected_mounts) or shelter.shares_disk(mount, self.protected_mounts):
                 raise RefusedError(f"what is mounted on {mount} is protected by the node's policy")
         for name in touches.containers:
             for pattern in self.protected_containers:

@@ -209,6 +209,8 @@ class Session:
 
     def _overtaken(self, order: pb.Order) -> str:
         """Why nobody may give this order any more; empty if its controller may. Asked again when it had to wait."""
+        if self._lost and order.kind == "fault.inject":
+            return "the controller was lost while the order waited for its moment"
         if order.epoch < (seen := self._spool.epoch):
             return f"the order is of epoch {order.epoch}, a controller of epoch {seen} has taken over"
         return ""

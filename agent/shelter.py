@@ -108,6 +108,19 @@ def stands_on(path: str, kept: Iterable[str]) -> str:
     return next((one for one in kept if real is None or (own := _real(one)) is None or _same(real, own)), "")
 
 
+def shares_disk(path: str, kept: Iterable[str]) -> str:
+    """That of the *kept* paths which lies on the file system of *path*, wherever else that is mounted; or empty."""
+    device = _device(path)
+    return next((one for one in kept if device is not None and _device(one) == device), "")
+
+
+def _device(path: str) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except (OSError, ValueError):
+        return None
+
+
 def overlaps(path: str, kept: Iterable[str]) -> str:
     """That of the *kept* paths which *path* is, is above or is below, by whatever name; empty if it is none."""
     real = _real(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -64,7 +65,8 @@ class Postgres:
         assert self.process is not None
         identity = proc.identify(self.process.pid)
         for one in proc.tree(identity) if identity else ():
-            os.kill(one.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # a child that has just ended
+                os.kill(one.pid, number)
 
     def stop(self) -> None:
         if self.process is not None:

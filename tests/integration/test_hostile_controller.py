@@ -68,10 +68,13 @@ def test_what_the_policy_allows_is_done(hostile: Rig, kind: str) -> None:
     specs = {"process.pause": {"pid": node.target}, "network.partition": {"peers": ["10.0.0.200", "fd01::1"]},
              "resource.cpu": {"load_fraction": 0.01}}  # fmt: skip
     before = node.seen()
-    result = controller.order(*attempts.inject(kind, specs[kind]))
+    result = controller.order(*attempts.inject(kind, specs[kind]), run_id=kind)
     assert result.status == pb.STATUS_DONE, result.message
     assert node.seen() != before
-    assert controller.order("run.end").status == pb.STATUS_DONE
+    assert controller.order("run.end", run_id=kind).status == pb.STATUS_DONE
+    late = controller.order(*attempts.inject(kind, specs[kind]), run_id=kind)
+    assert late.status == pb.STATUS_REFUSED
+    assert "has ended" in late.message
     assert settled(node, before) == before
 
 

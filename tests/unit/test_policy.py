@@ -115,3 +115,13 @@ def test_a_pattern_of_a_directory_does_not_lead_out_of_it() -> None:
     assert policy.allows_command(["/opt/probes/check", "x"])
     assert not policy.allows_command(["/opt/probes/../../bin/sh", "-c", "id"])
     assert policy.allows_command(["cat", "../notes"]), "written out by the owner"
+
+
+def test_a_protected_mount_is_protected_where_a_part_of_it_is_bound(tmp_path: Path) -> None:
+    part, other = tmp_path / "disk", Path("/dev/shm")
+    part.mkdir()
+    policy = Policy(faults=["*"], protected_mounts=[str(tmp_path)])
+    with pytest.raises(RefusedError, match="protected by the node's policy"):
+        policy.check(effect("resource.disk_fill", mounts=[str(part)]), 1, [])  # another name, the same disk
+    if other.stat().st_dev != tmp_path.stat().st_dev:
+        policy.check(effect("resource.disk_fill", mounts=[str(other)]), 1, [])
