@@ -81,5 +81,11 @@ class EmergencyStop:
         await asyncio.gather(
             *(self._reach.update_effect(str(effect.get("run_id") or ""), agent, effect) for agent, effect in told)
         )
+        for agent, effect in told:  # the run's own end may take a moment yet, and who lifts the stop may go on at once
+            if effect["state"] == "reverted":
+                run_id, name = str(effect.get("run_id") or ""), str(effect.get("injection") or "")
+                self._reach.admission.release(
+                    run_id=run_id, injection=name, agent_id=agent, unless=self._reach.is_stranded
+                )
         reverted = sum(effect["state"] == "reverted" for _, effect in told)
         return Stopped(len(answers), reverted, self._reach.leftovers.words(), sorted(unreachable))
