@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, cast
 
+from agent.probes.amqp import AmqpProbe
 from agent.probes.base import Probe, ProbeSpec, read_spec
 from agent.probes.command import CommandProbe, CommandSpec
 from agent.probes.dns import DnsProbe
@@ -25,8 +26,8 @@ Allowed = Callable[[list[str]], bool]
 KINDS: Final[dict[str, type[Any]]] = {
     probe.kind: probe
     for probe in (
-        CommandProbe, DnsProbe, GrpcProbe, HlsProbe, HttpProbe, LogProbe, NatsProbe, ObjectProbe, PostgresProbe,
-        ProcessProbe, RedisProbe, TcpProbe,
+        AmqpProbe, CommandProbe, DnsProbe, GrpcProbe, HlsProbe, HttpProbe, LogProbe, NatsProbe, ObjectProbe,
+        PostgresProbe, ProcessProbe, RedisProbe, TcpProbe,
     )
 }  # fmt: skip
 

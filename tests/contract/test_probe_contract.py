@@ -13,6 +13,7 @@ from agent.probes.registry import KINDS, build, capabilities
 from protos.error import ProbeError, RefusedError, SpecError
 from protos.recovery import FAILED, Code
 from tests.contract import postgres_rig, redis_rig
+from tests.contract.amqp_rig import AmqpRig
 from tests.contract.edge_rig import EDGE_RIGS
 from tests.contract.nats_rig import NatsRig
 from tests.contract.probe_rig import ANSWER, RIGS, HttpRig, KeepaliveRig, PostgresRig, RedisRig, TcpRig
@@ -27,7 +28,7 @@ TIMEOUT_S = 0.15
 AMPLE_S = 10.0
 
 
-ALL_RIGS = [*RIGS, *EDGE_RIGS, NatsRig]
+ALL_RIGS = [*RIGS, *EDGE_RIGS, AmqpRig, NatsRig]
 ALONE = {"log"}  # its attempts only look: tests of its own
 
 
