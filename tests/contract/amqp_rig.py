@@ -78,9 +78,10 @@ class RabbitNode:
 
     def start(self) -> None:
         self.signal(signal.SIGCONT)
-        if not self._running():
-            self.call("rabbit start []")
-            self._await_running()
+        until = time.monotonic() + BOOT_S
+        while not self._running():
+            assert time.monotonic() < until, "RabbitMQ does not start again"
+            self.call("rabbit start []")  # which does nothing while a stop is under way
 
     def stop(self) -> None:
         self.signal(signal.SIGCONT)
