@@ -7,26 +7,21 @@ Source: docs of RabbitMQ, "Quorum queues" and "Publisher confirms".
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import secrets
 import ssl
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from agent.probes.amqp_wire import AmqpWire, Message, UnroutableError
-from agent.probes.base import ProbeSpec, code_of
+from agent.probes.base import ProbeSpec
+from agent.probes.broker import BrokerProbe
 from agent.probes.endpoint import Endpoint
-from agent.probes.limit import Limit
-from agent.probes.rotation import BrokenError, ErrorAnswerError, Rotation
+from agent.probes.rotation import BrokenError, ErrorAnswerError, greeted
 from protos.recovery import Code
-
-if TYPE_CHECKING:
-    from agent.probes.ledger import Ledger
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _MISSING: Final = 404
-_GONE_MIN: Final = 3  # servers in a row that must say that the queue is not there
 _AHEAD: Final = 20_000  # records that a consumer is given before it takes the first for good
 _BLOCK: Final = 1000  # taken for good at a time
 _KEPT_MAX: Final = 10_000  # messages of the modes that keep no ledger
@@ -55,29 +50,27 @@ class AmqpSpec(ProbeSpec):
         return [*found, ("queue", "is longer than 200 bytes")] if len(self.queue.encode()) > 200 else found
 
 
-class AmqpProbe:
+class AmqpProbe(BrokerProbe[AmqpWire]):
     """REFUSED: no connection, or it broke. BAD: an error of the server, such as a queue without a majority."""
 
     kind: ClassVar[str] = "amqp"
     spec_type: ClassVar[type[ProbeSpec]] = AmqpSpec
+    missing_status: ClassVar[int] = _MISSING
+    clear_s: ClassVar[float] = 5.0
 
     def __init__(self, spec: AmqpSpec) -> None:
+        super().__init__(len(spec.servers), keep=spec.keepalive and spec.mode != "ping", ledger=spec.mode == "ledger")
         self._spec, self._servers = spec, [urlsplit(_whole(url)) for url in spec.servers]
-        self._endpoints = [
-            Endpoint(
+        self._endpoints = {
+            at: Endpoint(
                 parts.hostname or "", parts.port or _PORTS[parts.scheme],
                 ssl.create_default_context() if parts.scheme == "amqps" else None,
             )
-            for parts in self._servers
-        ]  # fmt: skip
-        self._rotation = Rotation(len(spec.servers), self._reach, keep=spec.keepalive and spec.mode != "ping")
+            for at, parts in enumerate(self._servers)
+        }  # fmt: skip
         self._making = asyncio.Lock()
         self._made = False
         self._queue, self._writer = spec.queue or "blackstart_probe", "blackstart_probe"
-        self.ledger: Ledger | None = None  # given by the engine where `keeps_ledger`
-        self.keeps_ledger = spec.mode == "ledger"
-        self._compared = False
-        self._gone = 0  # times that there was no queue to read
         self._read: list[int] = []  # numbers in the order in which the queue gave them out
         self._known: set[int] = set()  # of those
         self._strange: dict[bytes, int] = {}  # what is no number
@@ -90,56 +83,19 @@ class AmqpProbe:
         if self.ledger is not None:
             self._queue, self._writer = self._spec.queue or self.ledger.name, self.ledger.name
 
-    async def attempt(self, timeout_s: float) -> Code:
-        try:
-            async with Limit(timeout_s):
-                return await self._rotation.use(self._do, again=not self.keeps_ledger)
-        except (ErrorAnswerError, ssl.SSLError):
-            return Code.BAD
-        except BrokenError:
-            return Code.REFUSED
-        except OSError as error:
-            return code_of(error)
+    async def _numbers(self, connection: AmqpWire) -> list[int]:
+        await self._take(connection)
+        return self._read[:]
 
-    async def close(self) -> None:
-        if self.ledger is not None and self._compared:
-            with contextlib.suppress(OSError, ErrorAnswerError):
-                async with Limit(5.0):
-                    await self._clear()
-        self._rotation.close()
-        for endpoint in self._endpoints:
-            await endpoint.close()
-        if self.ledger is not None:
-            self.ledger.close(keep=not self._compared)
-
-    async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int] | str]]:
-        """Numbers of the ledger in the order of the queue. Members cannot be read alone: there are none."""
-        async with Limit(timeout_s):
-            at, connection = await self._rotation.connect()
-            try:
-                await self._take(connection)
-            except BaseException as error:
-                self._rotation.leave(at)  # another server may have them
-                if not isinstance(error, ErrorAnswerError) or error.status != _MISSING:
-                    raise
-                self._gone += 1
-                if self._gone < _GONE_MIN:  # all of them lost? A server that is not back yet may say so
-                    raise
-            finally:
-                connection.close()
-        self._compared = True
-        return self._read[:], {}
+    def _read_before(self) -> list[int]:
+        return self._read[:]
 
     async def _reach(self, at: int) -> AmqpWire:
         parts = self._servers[at]
         host = unquote(parts.path[1:]) or "/"
-        connection = AmqpWire(await self._endpoints[at].connect())
-        try:
-            await connection.greet(unquote(parts.username or "guest"), unquote(parts.password or "guest"), host)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        wire = AmqpWire(await self._endpoints[at].connect())
+        user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
+        return await greeted(wire, wire.greet(user, password, host))
 
     async def _do(self, connection: AmqpWire) -> Code:
         mode = self._spec.mode
@@ -247,18 +203,14 @@ class AmqpProbe:
             self._read.append(number)
             self._known.add(number)
 
-    async def _clear(self) -> None:
-        """Removes what the ledger wrote: a queue of its own, else its own records."""
+    async def _clear(self, connection: AmqpWire) -> None:
+        """A queue of its own, else its own records."""
         from pamqp.commands import Queue
 
-        _, connection = await self._rotation.connect()
-        try:
-            if self._spec.queue:
-                await self._take(connection)
-            else:
-                await connection.ask(Queue.Delete(queue=self._queue), Queue.DeleteOk)
-        finally:
-            connection.close()
+        if self._spec.queue:
+            await self._take(connection)
+        else:
+            await connection.ask(Queue.Delete(queue=self._queue), Queue.DeleteOk)
 
 
 def _whole(url: str) -> str:

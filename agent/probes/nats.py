@@ -7,24 +7,19 @@ cut off from the others still accepts, and would keep it for ever. Source: docs 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 from urllib.parse import unquote, urlsplit
 
-from agent.probes.base import ProbeSpec, code_of
+from agent.probes.base import ProbeSpec
+from agent.probes.broker import BrokerProbe
 from agent.probes.endpoint import Endpoint
-from agent.probes.limit import Limit
 from agent.probes.nats_stream import MISSING, consume, leads, make, numbers
 from agent.probes.nats_wire import NatsWire, NobodyError
-from agent.probes.rotation import BrokenError, ErrorAnswerError, Rotation
+from agent.probes.rotation import greeted
 from protos.recovery import Code
 
-if TYPE_CHECKING:
-    from agent.probes.ledger import Ledger
-
 _PORT: Final = 4222
-_GONE_MIN: Final = 3  # servers in a row that must say that no record is there
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,8}")
 
@@ -58,24 +53,23 @@ class NatsSpec(ProbeSpec):
         return found if 1 <= self.replicas <= 5 else [*found, ("replicas", f"{self.replicas} is not in 1..5")]
 
 
-class NatsProbe:
+class NatsProbe(BrokerProbe[NatsWire]):
     """REFUSED: no connection, or it broke. BAD: an error of the server, such as a stream without a leader."""
 
     kind: ClassVar[str] = "nats"
     spec_type: ClassVar[type[ProbeSpec]] = NatsSpec
+    missing_status: ClassVar[int] = MISSING
 
     def __init__(self, spec: NatsSpec) -> None:
+        super().__init__(len(spec.servers), keep=spec.keepalive, ledger=spec.mode == "ledger")
         self._spec, self._servers = spec, [urlsplit(_whole(url)) for url in spec.servers]
-        self._endpoints = [Endpoint(parts.hostname or "", parts.port or _PORT) for parts in self._servers]
-        self._rotation = Rotation(len(spec.servers), self._reach, keep=spec.keepalive)
+        self._endpoints = {
+            at: Endpoint(parts.hostname or "", parts.port or _PORT) for at, parts in enumerate(self._servers)
+        }
         self._making = asyncio.Lock()
         self._made = False
         self._values = 0
         self._name("blackstart_probe")
-        self.ledger: Ledger | None = None  # given by the engine where `keeps_ledger`
-        self.keeps_ledger = spec.mode == "ledger"
-        self._compared = False
-        self._gone = 0  # times that there was no record to read
 
     @staticmethod
     def missing() -> str:
@@ -85,46 +79,8 @@ class NatsProbe:
         if self.ledger is not None:
             self._name(self.ledger.name)
 
-    async def attempt(self, timeout_s: float) -> Code:
-        try:
-            async with Limit(timeout_s):
-                return await self._rotation.use(self._do, again=not self.keeps_ledger)
-        except ErrorAnswerError:
-            return Code.BAD
-        except BrokenError:
-            return Code.REFUSED
-        except OSError as error:
-            return code_of(error)
-
-    async def close(self) -> None:
-        if self.ledger is not None and self._compared:
-            with contextlib.suppress(OSError, ErrorAnswerError):
-                async with Limit(2.0):
-                    await self._clear()
-        self._rotation.close()
-        for endpoint in self._endpoints:
-            await endpoint.close()
-        if self.ledger is not None:
-            self.ledger.close(keep=not self._compared)
-
-    async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int] | str]]:
-        """Numbers of the ledger in the order of the stream. Members cannot be read alone: there are none."""
-        async with Limit(timeout_s):
-            at, connection = await self._rotation.connect()
-            try:
-                found = await numbers(connection, self._stream, self._subject)
-            except BaseException as error:
-                self._rotation.leave(at)  # another server may have them
-                if not isinstance(error, ErrorAnswerError) or error.status != MISSING:
-                    raise
-                self._gone += 1
-                if self._gone < _GONE_MIN:  # all of them lost? A server that is not back yet may say so
-                    raise
-                found = []
-            finally:
-                connection.close()
-        self._compared = True
-        return found, {}
+    async def _numbers(self, connection: NatsWire) -> list[int]:
+        return await numbers(connection, self._stream, self._subject)
 
     def _name(self, own: str) -> None:
         """Where it writes: records of each ledger under a subject of their own, so that one stream takes many."""
@@ -135,13 +91,8 @@ class NatsProbe:
         parts = self._servers[at]
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         credentials = {"user": user, "pass": password} if password else {"auth_token": user} if user else {}
-        connection = NatsWire(await self._endpoints[at].connect())
-        try:
-            await connection.greet(credentials)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        wire = NatsWire(await self._endpoints[at].connect())
+        return await greeted(wire, wire.greet(credentials))
 
     async def _do(self, connection: NatsWire) -> Code:
         mode = self._spec.mode
@@ -195,16 +146,12 @@ class NatsProbe:
         self.ledger.acknowledged(number)
         return Code.OK
 
-    async def _clear(self) -> None:
-        """Removes what the ledger wrote: all of a stream of its own, else its own subject."""
-        _, connection = await self._rotation.connect()
-        try:
-            if self._spec.stream:
-                await connection.ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": self._subject})
-            else:
-                await connection.ask(f"$JS.API.STREAM.DELETE.{self._stream}")
-        finally:
-            connection.close()
+    async def _clear(self, connection: NatsWire) -> None:
+        """All of a stream of its own, else its own subject."""
+        if self._spec.stream:
+            await connection.ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": self._subject})
+        else:
+            await connection.ask(f"$JS.API.STREAM.DELETE.{self._stream}")
 
 
 def _whole(url: str) -> str:

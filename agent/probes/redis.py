@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
-from urllib.parse import unquote, urlsplit
+from typing import ClassVar, Final, Literal
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-from agent.probes.base import ProbeSpec, code_of
+from agent.probes.base import ProbeSpec
+from agent.probes.broker import BrokerProbe
 from agent.probes.endpoint import Endpoint
 from agent.probes.limit import Limit
-from agent.probes.resp import BrokenError, ErrorAnswerError, Resp
+from agent.probes.resp import Resp
+from agent.probes.rotation import BrokenError, ErrorAnswerError, greeted
 from protos.recovery import Code
-
-if TYPE_CHECKING:
-    from agent.probes.ledger import Ledger
 
 IDLE_MAX: Final = 8
 _PORT, _PORT_SENTINEL = 6379, 26_379
@@ -59,20 +58,16 @@ class RedisSpec(ProbeSpec):
         return found
 
 
-class RedisProbe:
+class RedisProbe(BrokerProbe[Resp]):
     """REFUSED: no connection, or it broke. BAD: an error of the server, such as a write on a replica."""
 
     kind: ClassVar[str] = "redis"
     spec_type: ClassVar[type[ProbeSpec]] = RedisSpec
 
     def __init__(self, spec: RedisSpec) -> None:
+        super().__init__(1, keep=spec.keepalive, ledger=spec.mode == "ledger")
         self._spec, self._key = spec, spec.key or "blackstart:probe"
-        self._idle: list[Resp] = []
-        self._endpoints: dict[str, Endpoint] = {}
         self._value = 0
-        self.ledger: Ledger | None = None  # given by the engine where `keeps_ledger`
-        self.keeps_ledger = spec.mode == "ledger"
-        self._compared = False
 
     @staticmethod
     def missing() -> str:
@@ -82,91 +77,44 @@ class RedisProbe:
         if self.ledger is not None and not self._spec.key:
             self._key = f"blackstart:{self.ledger.name}"
 
-    async def attempt(self, timeout_s: float) -> Code:
-        try:
-            async with Limit(timeout_s):
-                return await self._ask()
-        except (ErrorAnswerError, ssl.SSLError):
-            return Code.BAD
-        except BrokenError:
-            return Code.REFUSED
-        except OSError as error:
-            return code_of(error)
+    async def _numbers(self, connection: Resp) -> list[int]:
+        if self._spec.sentinels:  # one that is behind may name what is no master any more
+            role = await connection.call("ROLE")
+            if not (isinstance(role, list) and role[:1] == [b"master"]):
+                raise BrokenError("the Sentinels name a server that is not the master")
+        return await self._listed(connection)
 
-    async def close(self) -> None:
-        if self.ledger is not None and self._compared and not self._spec.key:
-            with contextlib.suppress(OSError, ErrorAnswerError):
-                async with Limit(2.0):
-                    connection = await self._connect()
-                    self._idle.append(connection)
-                    await connection.call("DEL", self._key)
-        while self._idle:
-            self._idle.pop().close()
-        for endpoint in self._endpoints.values():
-            await endpoint.close()
-        if self.ledger is not None:
-            self.ledger.close(keep=not self._compared)
-
-    async def present(self, timeout_s: float) -> tuple[list[int], dict[str, list[int] | str]]:
-        """Numbers of the ledger in the order of the server, and those of each of the *members*, or why not."""
-        async with Limit(timeout_s):
-            connection = await self._connect()
-            if self._spec.sentinels:  # one that is behind may name what is no master any more
-                role = await connection.call("ROLE")
-                if not (isinstance(role, list) and role[:1] == [b"master"]):
-                    connection.close()
-                    raise BrokenError("the Sentinels name a server that is not the master")
-            main = await self._numbers(connection)
+    async def _members(self, timeout_s: float) -> dict[str, list[int] | str]:
         members: dict[str, list[int] | str] = {}
         for name, url in self._spec.members.items():
             try:
                 async with Limit(timeout_s):
-                    members[name] = await self._numbers(await self._reach(url))
+                    with contextlib.closing(await self._to(url)) as connection:
+                        members[name] = await self._listed(connection)
             except (OSError, ErrorAnswerError) as error:  # a member may be away; the service is not
                 members[name] = str(error) or type(error).__name__
-        self._compared = True
-        return main, members
+        return members
 
-    async def _numbers(self, connection: Resp) -> list[int]:
-        try:
-            found = await connection.call("LRANGE", self._key, 0, -1)
-            return [int(one) for one in found if isinstance(one, bytes)] if isinstance(found, list) else []
-        finally:
-            connection.close()
+    async def _listed(self, connection: Resp) -> list[int]:
+        found = await connection.call("LRANGE", self._key, 0, -1)
+        return [int(one) for one in found if isinstance(one, bytes)] if isinstance(found, list) else []
 
-    async def _ask(self) -> Code:
-        while self._idle:
-            connection = self._idle.pop()
-            try:
-                return await self._use(connection)
-            except BrokenError:
-                if self.keeps_ledger:
-                    raise  # the record may have been taken: it is not sent again
-                continue  # it was closed while it was idle, which says nothing of the service now
-        return await self._use(await self._connect())
+    async def _clear(self, connection: Resp) -> None:
+        """The ledger's own list; one whose key was given stays."""
+        if not self._spec.key:
+            await connection.call("DEL", self._key)
 
-    async def _use(self, connection: Resp) -> Code:
-        kept = False
-        try:
-            code = await self._do(connection)
-            kept = self._spec.keepalive and len(self._idle) < IDLE_MAX and code is Code.OK
-            return code
-        finally:
-            if kept:
-                self._idle.append(connection)
-            else:
-                connection.close()
-
-    async def _connect(self) -> Resp:
+    async def _reach(self, at: int) -> Resp:
         """A connection to the server, or to the master that the first Sentinel to answer names."""
+        del at  # there is one master
         if self._spec.url:
-            return await self._reach(self._spec.url)
+            return await self._to(self._spec.url)
         failure: Exception = BrokenError("no Sentinel knows the master")
         for place in self._spec.sentinels:
             url = f"redis://{place}" if ":" in place else f"redis://{place}:{_PORT_SENTINEL}"
             try:
                 async with Limit(_SENTINEL_S):
-                    sentinel = await self._reach(url)
+                    sentinel = await self._to(url)
                     try:
                         found = await sentinel.call("SENTINEL", "get-master-addr-by-name", self._spec.master)
                     finally:
@@ -176,25 +124,17 @@ class RedisProbe:
                 continue
             if isinstance(found, list) and all(isinstance(one, bytes) for one in found):
                 host, port = (one.decode() for one in found if isinstance(one, bytes))
-                return await self._reach(f"redis://{host}:{port}")
+                return await self._to(f"redis://{host}:{port}")
         raise failure
 
-    async def _reach(self, url: str) -> Resp:
+    async def _to(self, url: str) -> Resp:
+        """A connection to the server at *url*."""
         parts = urlsplit(url)
         if url not in self._endpoints:
             context = ssl.create_default_context() if parts.scheme == "rediss" else None
             self._endpoints[url] = Endpoint(parts.hostname or "", parts.port or _PORT, context)
-        connection = Resp(await self._endpoints[url].connect())
-        try:
-            if parts.password:
-                user = [unquote(parts.username)] if parts.username else []
-                await connection.call("AUTH", *user, unquote(parts.password))
-            if database := parts.path.strip("/"):
-                await connection.call("SELECT", database)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        wire = Resp(await self._endpoints[url].connect())
+        return await greeted(wire, _greet(wire, parts))
 
     async def _do(self, connection: Resp) -> Code:
         mode = self._spec.mode
@@ -236,6 +176,14 @@ class RedisProbe:
             return True
         found = await connection.call("WAIT", wanted, self._spec.wait_ms)
         return isinstance(found, int) and found >= wanted
+
+
+async def _greet(wire: Resp, parts: SplitResult) -> None:
+    if parts.password:
+        user = [unquote(parts.username)] if parts.username else []
+        await wire.call("AUTH", *user, unquote(parts.password))
+    if database := parts.path.strip("/"):
+        await wire.call("SELECT", database)
 
 
 def _strange(url: str) -> bool:

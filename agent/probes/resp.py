@@ -9,17 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from agent.probes.endpoint import Stream
+from agent.probes.rotation import BrokenError, ErrorAnswerError
 
 _ANSWER_MAX: Final = 256 << 20  # bytes: ten million numbers
 Answer = bytes | int | None | list["Answer"]
-
-
-class ErrorAnswerError(Exception):
-    """The server's own `-ERR …`."""
-
-
-class BrokenError(ConnectionError):
-    """The stream ended within an answer, or what came is no answer."""
 
 
 class Resp:
@@ -45,7 +38,7 @@ class Resp:
         line = await self._line()
         kind, rest = line[:1], line[1:]
         if kind == b"-":
-            raise ErrorAnswerError(rest.decode(errors="replace"))
+            raise ErrorAnswerError(0, rest.decode(errors="replace"))
         if kind == b"+":
             return rest
         try:

@@ -5,6 +5,7 @@ Invariant: a connection belongs to one attempt, or is idle; what an attempt was 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, TypeVar
@@ -16,10 +17,10 @@ _STALE_S: Final = 30.0  # an idle connection is not used after that: a server ma
 
 
 class ErrorAnswerError(Exception):
-    """The server's own error, with its *status*."""
+    """The server's own error, with its *status*; 0 where its protocol has none."""
 
     def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"{status} {text}")
+        super().__init__(f"{status} {text}" if status else text)
         self.status = status
 
 
@@ -34,6 +35,15 @@ class Wire(Protocol):
 
 
 WireT = TypeVar("WireT", bound=Wire)
+
+
+async def greeted(wire: WireT, greeting: Awaitable[object]) -> WireT:
+    """*wire* once its *greeting* is over; closed where that fails, or where the attempt is cut off meanwhile."""
+    with contextlib.ExitStack() as held:
+        held.callback(wire.close)
+        await greeting
+        held.pop_all()
+    return wire
 
 
 class Rotation(Generic[WireT]):
@@ -66,15 +76,16 @@ class Rotation(Generic[WireT]):
         """A connection to the first server that takes it, with its number; one that says nothing costs the attempt."""
         failure: Exception = BrokenError("no server")
         for _ in range(self._servers):
-            at = self._at
+            at, reached = self._at, False
             try:
-                return at, await self._reach(at)
+                connection = await self._reach(at)
+                reached = True
+                return at, connection
             except (OSError, ErrorAnswerError) as error:
                 failure = error
-                self.leave(at)
-            except BaseException:
-                self.leave(at)
-                raise
+            finally:  # also where the attempt is cut off
+                if not reached:
+                    self.leave(at)
         raise failure
 
     def leave(self, at: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import ctypes
 import errno
 import os
@@ -41,7 +42,7 @@ def rename(old_folder: int, old: bytes, new_folder: int, new: bytes, flags: int)
         raise OSError(number, os.strerror(number))
 
 
-class Files:
+class Files(abc.ABC):
     """The part of a pass-through that works on what is open."""
 
     later: Later  # (seconds, what to do then): set by the server; who waits for a lock is not to keep a thread
@@ -181,8 +182,9 @@ class Files:
         except BlockingIOError:
             self.later(_RETRY_S, lambda: self.answer(request))
 
+    @abc.abstractmethod
     def answer(self, request: Request) -> None:
-        raise NotImplementedError
+        """Does what is asked and replies."""
 
     def _interrupt(self, request: Request) -> None:
         """Remembered for who waits for a lock; all else is answered soon."""

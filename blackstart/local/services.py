@@ -66,12 +66,10 @@ class ServiceBed:
         self.state = self.state.absolute()
 
     def __enter__(self) -> Self:
-        self._held = contextlib.ExitStack()
-        try:
+        with contextlib.ExitStack() as held:  # what was started goes again where the rest does not start
+            self._held = held
             self._start()
-        except BaseException:
-            self._held.close()
-            raise
+            self._held = held.pop_all()
         return self
 
     def __exit__(

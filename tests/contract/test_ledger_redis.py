@@ -9,6 +9,7 @@ import time
 import pytest
 
 from agent.probes.engine import ProbeEngine
+from agent.probes.ledger import Ledger
 from agent.probes.registry import build
 from protos.recovery import Code
 from tests.contract import redis_rig
@@ -112,3 +113,15 @@ async def test_what_is_no_redis_is_no_answer():
     assert await probe.attempt(2.0) is Code.REFUSED
     await probe.close()
     server.close()
+
+
+async def test_a_restart_costs_one_attempt_however_many_connections_were_kept(servers, tmp_path):
+    server = servers()
+    probe = build("redis", {"url": server.url, "mode": "ledger", "key": KEY}, lambda _: False)
+    probe.ledger = Ledger(tmp_path / "ledger_x")
+    await probe.open()
+    assert set(await asyncio.gather(*(probe.attempt(5.0) for _ in range(8)))) == {Code.OK}
+    server.stop()
+    server.start()
+    assert [await probe.attempt(5.0) for _ in range(4)] == [Code.REFUSED, Code.OK, Code.OK, Code.OK]
+    await probe.close()
