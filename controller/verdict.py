@@ -217,8 +217,10 @@ def share_findings(share: ShareEntry) -> Iterator[Finding]:
         return
     subject = f"{share.probe} on {share.agent_id}"
     subject += f" while {share.after} was in force" if share.after else ""
-    word = "goodput of that before" if share.kind == "capacity" else "available"
+    word = "goodput of that before" if share.kind == "capacity" else "available in this run"
     bound = f"at least {share.at_least:.2%}" if share.at_most is None else f"at most {share.at_most:.2%}"
+    if share.period == "month":
+        bound += " of a month, of which this run spends its outages only"
     text = (
         f"{subject}: {share.share.value:.2%} [{share.share.lo:.2%}, {share.share.hi:.2%}] {word}, objective {bound}"
         f"{'; ' + share.note if share.note else ''}"

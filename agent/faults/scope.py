@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import itertools
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ from msgspec import Meta
 
 from agent.faults import target
 from agent.faults.base import Touched
+from agent.system import mount
 from protos.error import Problem, SpecError
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -93,8 +93,8 @@ def entrance(facts: dict[str, Any]) -> str | None:
     """
     if there(facts):
         return str(facts["network"])
-    for place in itertools.chain(Path("/proc").glob("[0-9]*/ns/net"), Path("/run/netns").glob("*")):
-        with contextlib.suppress(OSError):
+    for place in (*Path("/proc").glob("[0-9]*/ns/net"), *mount.namespaces("net")):
+        with contextlib.suppress(OSError):  # gone meanwhile
             if place.stat().st_ino == facts["inode"]:
                 return str(place)
     return None

@@ -49,8 +49,9 @@ class LogSpec(ProbeSpec):
 class _Tail:
     """One file, followed from its end at the start."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, now_ns: int) -> None:
+        self.path, self.looked_ns = path, now_ns  # all that was there then has been read
+        self.behind = False  # more was there than one look reads
         self._descriptor = -1
         self._identity: tuple[int, int] | None = None
         self._rest = b""
@@ -63,6 +64,7 @@ class _Tail:
 
     def lines(self) -> list[bytes]:
         """Whole lines that were appended since the last look."""
+        self.behind = False
         lines = self._read()
         if self._replaced():
             self.close()
@@ -102,6 +104,8 @@ class _Tail:
             parts.append(part)
             if len(part) < _CHUNK:
                 break
+        else:
+            self.behind = True
         *lines, self._rest = b"".join(parts).split(b"\n")
         self._rest = self._rest[-_LINE_MAX:]
         return lines
@@ -121,7 +125,6 @@ class LogProbe:
             for mark, texts in spec.marks.items()
             for text in texts
         ]
-        self._looked_ns = 0
         self.marks: list[dict[str, Any]] = []  # {mark, path, text, lo_ns, hi_ns}
         self.overflow = 0  # marks that were seen and not kept
 
@@ -130,21 +133,21 @@ class LogProbe:
         return ""
 
     async def open(self) -> None:
-        self._looked_ns = time.monotonic_ns()
-        self._tails = [_Tail(path) for path in self._spec.paths]
+        self._tails = [_Tail(path, time.monotonic_ns()) for path in self._spec.paths]
 
     async def attempt(self, timeout_s: float) -> Code:
         del timeout_s  # regular files answer
-        begun_ns = time.monotonic_ns()
-        found = [(tail.path, wanted) for tail in self._tails for line in tail.lines() for wanted in self._of(line)]
-        seen_ns = time.monotonic_ns()
-        for path, (mark, text) in found:
-            if len(self.marks) < MARKS_MAX:
-                row = {"mark": mark, "path": path, "text": text, "lo_ns": self._looked_ns, "hi_ns": seen_ns}
+        for tail in self._tails:
+            begun_ns = time.monotonic_ns()
+            found = [wanted for line in tail.lines() for wanted in self._of(line)]
+            seen_ns = time.monotonic_ns()
+            room = MARKS_MAX - len(self.marks)
+            self.overflow += max(0, len(found) - room)
+            for mark, text in found[:room]:
+                row = {"mark": mark, "path": tail.path, "text": text, "lo_ns": tail.looked_ns, "hi_ns": seen_ns}
                 self.marks.append(row)
-            else:
-                self.overflow += 1
-        self._looked_ns = begun_ns  # what was written while it looked may be of the next look
+            if not tail.behind:
+                tail.looked_ns = begun_ns  # what was written while it looked may be of the next look
         return Code.OK
 
     async def close(self) -> None:

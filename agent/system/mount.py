@@ -42,6 +42,17 @@ def point_of(path: str) -> tuple[str, str]:
     return best
 
 
+def namespaces(kind: str) -> list[Path]:
+    """Names that namespaces of a *kind* (net) have in the file system, whoever gave them: `ip netns`, Docker, CNI."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            fields = line.split()
+            if fields[3].startswith(f"{kind}:["):
+                found.append(Path(fields[4].replace("\\040", " ")))
+    return found
+
+
 def device_of(path: str) -> str:
     """The whole disk under *path*, as `major:minor`; empty when no block device is behind it."""
     number = os.stat(path).st_dev

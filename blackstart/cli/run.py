@@ -7,7 +7,7 @@ import typer
 
 from blackstart.cli.connection import Json, Profile, Variables, connect, placed, read_submission
 from blackstart.cli.output import console, document, print_json, working
-from protos.error import Exit
+from protos.error import Exit, Problem, SpecError
 
 
 def run(
@@ -26,6 +26,8 @@ def run(
     json: Json = False,
 ) -> None:
     """Run an experiment. Ctrl-C aborts it and waits for the reverts."""
+    if trials == 1 and (baseline or junit):
+        raise SpecError(Problem("--baseline" if baseline else "--junit", "is of several trials", "add --trials 20"))
     experiment, submission = read_submission(file, var, profile)
     with connect(context) as client, placed(file):
         if dry_run:
@@ -34,9 +36,9 @@ def run(
             show_plan(plan, as_json=json)
             return
         if trials > 1:
-            from blackstart.cli.trials import Trials, read_baseline
+            from blackstart.cli.trials import Trials, read_baseline, writable
 
-            wanted = Trials(trials, settle_s, read_baseline(baseline), junit)
+            wanted = Trials(trials, settle_s, read_baseline(baseline), writable(junit))
             raise typer.Exit(wanted.run(client, experiment, submission, as_json=json))
         submitted = client.submit(experiment, **submission)
         if not watch:

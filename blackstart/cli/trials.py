@@ -80,12 +80,22 @@ def read_baseline(path: Path | None) -> list[dict[str, Any]]:
     if path is None:
         return []
     try:
-        rows = json.loads(path.read_bytes())["spreads"]
-        if all(isinstance(row, dict) and {"probe", "after", "values"} <= row.keys() for row in rows) and rows:
-            return list(rows)
+        rows = [row | {"values": list(map(float, row["values"]))} for row in json.loads(path.read_bytes())["spreads"]]
+        if rows and all(isinstance(row["probe"], str) and isinstance(row["after"], str) for row in rows):
+            return rows
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SpecError(Problem(f"--baseline {path}", f"no earlier trials: {error}", _REMEDY)) from error
     raise SpecError(Problem(f"--baseline {path}", "holds no recovery times", _REMEDY))
+
+
+def writable(path: Path | None) -> Path | None:
+    """*path*, once it is known that the report can be written there: not found out after an hour of trials."""
+    if path is not None:
+        try:
+            path.open("ab").close()
+        except OSError as error:
+            raise SpecError(Problem(f"--junit {path}", f"cannot be written: {error.strerror}")) from error
+    return path
 
 
 def _interval(one: Spread) -> str:

@@ -123,6 +123,7 @@ class ShareEntry:
     at_most: float | None
     result: str  # met, missed, inconclusive, not tested
     note: str
+    period: str = ""  # month: the outages are held against a month's budget, not the share against the objective
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,7 @@ def _share(entry: Json) -> ShareEntry:
         share=Interval(entry["value"], entry["lo"], entry["hi"]), good=int(entry["good"]),
         attempts=int(entry["attempts"]), span_s=float(entry["span_s"]), objective=entry["objective"],
         at_least=entry["at_least"], at_most=entry["at_most"], result=entry["result"], note=entry["note"],
+        period=entry["period"],
     )  # fmt: skip
 
 

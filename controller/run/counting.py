@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from controller.run import recovering
 from controller.run.part import SHORT_S
-from protos.error import ProbeError
+from protos.error import ProbeError, Problem, SpecError
 from protos.share import attempts_needed, budget_s, wilson
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ async def capacity(
     reach: Reach, run: ActiveRun, use: ProbeUse, injection: Injection, agent: str, skip_s: float
 ) -> Json:
     """Good attempts a second while *injection* was in force (from *skip_s* on), over those in the 30 s before it."""
+    if all(effect.get("undo") == "self_healing" for effect in injection.effects):
+        what = f"{injection.fault} is over as soon as it is done, so nothing was served while it was in force"
+        raise SpecError(Problem("capacity", what, "ask for the recovery, or for the capacity under a fault that lasts"))
     when = recovering.instant_on(reach, injection, agent)
     from_ns, to_ns = when.hi_ns + round(skip_s * 1e9), when.reverted_ns or _FAR_NS
     before = await _count(reach, run, use, agent, when.lo_ns - BASELINE_NS, when.lo_ns)
@@ -62,7 +65,7 @@ async def capacity(
         "value": during["good"] / max(1, slots - during["void"]) / base,
         "lo": during["good"] / slots / base, "hi": (during["good"] + during["void"]) / slots / base,
         "good": during["good"], "attempts": slots, "span_s": (during["to_ns"] - during["from_ns"]) / 1e9,
-        "outage_s": None, "note": "" if injection.confirmed else "the fault has no proof of effect",
+        "outage_s": None, "period": "", "note": "" if injection.confirmed else "the fault has no proof of effect",
         "proven": injection.confirmed,
     }  # fmt: skip
 
@@ -76,7 +79,8 @@ async def uptime(reach: Reach, run: ActiveRun, use: ProbeUse, agent: str, asked:
     interval_s = seen["interval_ns"] / 1e9
     lo_s, hi_s = (max(0, seen["bad"] - seen["spans"]) * interval_s,
                   (seen["bad"] + seen["spans"] + seen["void"]) * interval_s)  # fmt: skip
-    lo, hi = wilson(seen["good"], attempts)
+    whole = attempts + seen["void"]
+    lo, hi = wilson(seen["good"], whole)[0], wilson(seen["good"] + seen["void"], whole)[1]
     share = 0.999 if asked.at_least is None else asked.at_least
     month_s, needed = budget_s(share), attempts_needed(share) if share < 1 else math.inf
     spent = seen["bad"] * interval_s / month_s if month_s else math.inf
@@ -120,7 +124,8 @@ def sentence(entry: Json) -> str:
     if entry["at_most"] is not None:
         limit = f", objective at most {entry['at_most']:.0%}: {entry['result']}"
     else:
-        limit = "" if entry["at_least"] is None else f", objective {entry['at_least']:.1%}: {entry['result']}"
+        of = " of a month" if entry["period"] == "month" else ""
+        limit = "" if entry["at_least"] is None else f", objective {entry['at_least']:.1%}{of}: {entry['result']}"
     tail = f" ({entry['note']})" if entry["note"] else ""
     text = f"{entry['probe']} on {entry['agent_id']}{after}: {bounds} {name}, {entry['attempts']} attempts"
     return f"{text} over {entry['span_s']:.1f} s{limit}{tail}"

@@ -48,7 +48,7 @@ def lint(experiment: object, allowed: Allowed, source: str = "") -> None:
     """
     linter = _Linter(allowed, source or "experiment")
     linter.experiment(experiment)
-    if isinstance(experiment, dict) and not linter.problems:
+    if isinstance(experiment, dict) and not linter.problems and not allowed.external:  # whose own code may start more
         linter.references(experiment)
     if linter.problems:
         raise SpecError(*linter.problems)
@@ -211,7 +211,11 @@ class _Linter:
                 if not unsure and name not in names:
                     what = f"no {family} of the name {name!r} is started before"
                     self.add(f"{path}.{argument}", what, f"there are: {', '.join(names) or 'none'}")
-            known.add(_begins(function, arguments))
+            family, name = _begins(function, arguments)
+            if function == "inject" and not arguments.get("name"):  # as the driver names them: process.kill-2
+                count = sum(one == name or one.startswith(f"{name}-") for kind, one in known if kind == family)
+                name = f"{name}-{count + 1}" if count else name
+            known.add((family, name))
 
     def fault(self, arguments: Json, path: str) -> None:
         """The kind, which an agent here or this version must know, and its spec by the catalogue's schema."""
@@ -245,7 +249,7 @@ class _Linter:
 
 
 def _begins(function: str, arguments: Json) -> tuple[str, str]:
-    """(family, name) of what a call starts."""
+    """(family, name) of what a call starts; of an injection without a name, its kind."""
     family = {"start_probe": "probe", "steady": "probe", "inject": "injection"}.get(function, "")
     return family, str(arguments.get("name") or arguments.get("fault") or "")
 

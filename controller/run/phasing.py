@@ -6,6 +6,7 @@ the recovery, with its bounds; what no log said is missing and is said to be, an
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.run import recovering
@@ -54,26 +55,33 @@ async def phases(
 def steps(
     marks: Sequence[Json], injected_lo_ns: int, injected_hi_ns: int, order: Sequence[str], recovery: Json
 ) -> Json:
-    """The phases in *order*: each ends with the first of its marks that came after the phase before. Pure."""
+    """The phases in *order*: each ends with the first of its marks that came after the phase before. Pure.
+
+    A mark that came after the recovery is no part of it.
+    """
     found: list[Json] = []
     missing = []
+    end_s = recovery["value_s"] if recovery.get("recovered") else math.inf
+    latest_s = recovery["hi_s"] if recovery.get("recovered") else math.inf
     floor_ns, past_s = injected_lo_ns, 0.0
     for name in order:
-        later = [mark for mark in marks if mark["mark"] == name and mark["hi_ns"] > floor_ns]
+        later = [
+            mark for mark in marks
+            if mark["mark"] == name and mark["hi_ns"] > floor_ns and (mark["lo_ns"] - injected_hi_ns) / 1e9 <= latest_s
+        ]  # fmt: skip
         if not later:
             missing.append(name)
             continue
         first = min(later, key=lambda mark: mark["hi_ns"])
         floor_ns = first["lo_ns"]
         lo_s, hi_s = (first["lo_ns"] - injected_hi_ns) / 1e9, (first["hi_ns"] - injected_lo_ns) / 1e9
-        at_s = max((lo_s + hi_s) / 2, past_s)
+        at_s = min(max((lo_s + hi_s) / 2, past_s), end_s)
         found.append({
-            "name": name, "at_s": at_s, "lo_s": max(0.0, lo_s), "hi_s": hi_s, "took_s": at_s - past_s,
+            "name": name, "at_s": at_s, "lo_s": max(0.0, lo_s), "hi_s": max(hi_s, at_s), "took_s": at_s - past_s,
             "agent_id": first.get("agent_id", ""), "path": first["path"], "text": first["text"],
         })  # fmt: skip
         past_s = at_s
     if recovery.get("recovered"):
-        end_s = recovery["value_s"]
         found.append({
             "name": CLIENT, "at_s": end_s, "lo_s": recovery["lo_s"], "hi_s": recovery["hi_s"],
             "took_s": end_s - past_s, "agent_id": recovery["agent_id"], "path": "", "text": "first good attempt",

@@ -53,6 +53,25 @@ def test_lines_are_found_once_between_two_looks(tmp_path):
     asyncio.run(body())
 
 
+def test_what_one_look_cannot_read_keeps_the_bound_of_the_look_before(tmp_path):
+    file = tmp_path / "much"
+    file.touch()
+
+    async def body():
+        made = probe(file)
+        await made.open()
+        before = time.monotonic_ns()
+        file.write_text("x" * 2_000_000 + "\nready\n")
+        written = time.monotonic_ns()
+        while not made.marks:
+            await made.attempt(1)
+        (row,) = made.marks
+        assert row["lo_ns"] <= before < written <= row["hi_ns"], "it was there before the look that came to it"
+        await made.close()
+
+    asyncio.run(asyncio.wait_for(body(), 10))
+
+
 def test_pipes_and_long_lines_neither_hang_nor_grow(tmp_path):
     fifo, file = tmp_path / "fifo", tmp_path / "long"
     os.mkfifo(fifo)

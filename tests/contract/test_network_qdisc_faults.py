@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +135,40 @@ async def test_a_qdisc_goes_when_the_process_that_named_its_namespace_is_gone(ca
     await fault.revert(effect)
     assert fault.residue(effect) == []
     assert network_queue.left(near) == before
+
+
+async def test_a_qdisc_goes_from_a_namespace_that_only_has_a_name(tmp_path: Path) -> None:
+    named, name = alone(), tmp_path / "named"
+    name.touch()
+    await asyncio.sleep(0.1)
+    mounted(f"/proc/{named.pid}/ns/net", str(name))
+    try:
+        fault, effect = planned("network.bandwidth", named, **device(device="lo"))
+        fault.prepare(effect)
+        await fault.inject(effect)
+        assert "qdisc tbf b1" in shown(name)
+        named.kill()
+        named.wait()
+        await fault.revert(effect)
+        assert "tbf" not in shown(name)
+        assert fault.residue(effect) == []
+    finally:
+        named.kill()
+        named.wait()
+        mounted(str(name))
+
+
+def alone() -> Process:
+    """A process in a network namespace of its own."""
+    return subprocess.Popen(["unshare", "--net", "sleep", "60"])
+
+
+def mounted(*where: str) -> None:
+    """Gives a namespace a name, or takes it away."""
+    command = ["mount", "--bind", *where] if len(where) == 2 else ["umount", *where]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def shown(name: Path) -> str:
+    command = ["nsenter", f"--net={name}", "tc", "qdisc", "show"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

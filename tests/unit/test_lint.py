@@ -197,3 +197,22 @@ def test_what_was_never_started_is_found_before_the_run(function, arguments, sai
             lint(document, Allowed())
     else:
         lint(document, Allowed())
+
+
+def test_injections_without_a_name_are_known_as_the_driver_names_them():
+    def call(func, **more):
+        provider = {"type": "python", "module": "blackstart.chaos", "func": func, "arguments": more}
+        return {"type": "action", "name": func, "provider": provider}
+
+    targets = {"labels": {"role": "db"}}
+    kill = call("inject", fault="process.kill", targets=targets, spec={"pid": 4})
+    probe = call("start_probe", name="writes", kind="tcp", targets=targets, spec={"host": "h", "port": 1})
+    document = {
+        "title": "t", "description": "d", "runtime": {"rollbacks": {"strategy": "always"}}, "rollbacks": [],
+        "method": [probe, kill, kill, call("recovery", probe="writes", after="process.kill-2")],
+    }  # fmt: skip
+    lint(document, Allowed())
+    document["method"][-1] = call("recovery", probe="writes", after="process.kill-3")
+    with pytest.raises(SpecError, match=r"'process\.kill-3'"):
+        lint(document, Allowed())
+    lint(document, Allowed(external=True))  # its own code may have injected the third

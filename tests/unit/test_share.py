@@ -62,7 +62,7 @@ def test_tally(codes, expected):
 def share(**more):
     entry = {
         "kind": "capacity", "probe": "reads", "agent_id": "client", "after": "cut", "value": 0.8,
-        "lo": 0.78, "hi": 0.82, "good": 80, "attempts": 100, "span_s": 5.0, "outage_s": None,
+        "lo": 0.78, "hi": 0.82, "good": 80, "attempts": 100, "span_s": 5.0, "outage_s": None, "period": "",
         "note": "", "proven": True, "objective": "x",
         "at_least": 0.7, "at_most": None, **more,
     }  # fmt: skip
@@ -93,10 +93,23 @@ def test_result_and_verdict(more, result, verdict):
     assert counting.sentence(entry).count(result) == 1
     (finding,) = share_findings(made(entry))
     assert finding.verdict is verdict
+    assert ("of a month" in finding.sentence) is (entry["period"] == "month")
 
 
 def made(entry):
-    kept = ("kind", "probe", "agent_id", "after", "good", "attempts", "span_s", "objective", "at_least", "at_most")
+    kept = (
+        "kind",
+        "probe",
+        "agent_id",
+        "after",
+        "good",
+        "attempts",
+        "span_s",
+        "objective",
+        "at_least",
+        "at_most",
+        "period",
+    )
     interval = Interval(entry["value"], entry["lo"], entry["hi"])
     return ShareEntry(
         **{name: entry[name] for name in kept}, share=interval, result=entry["result"], note=entry["note"]
@@ -131,6 +144,16 @@ def test_phases_follow_each_other_and_what_is_not_told_is_said():
     assert found["missing"] == ["act"]
     words = phasing.sentence(found | {"probe": "w", "after": "kill"})
     assert words == ("w after kill: detect 2.00 s + decide 2.00 s + serve 1.00 s + client 0.50 s; no log told of act")
+    assert sum(step["took_s"] for step in found["steps"]) == RECOVERED["value_s"]
+
+
+def test_a_mark_after_the_recovery_is_no_part_of_it():
+    late = [*MARKS[:-1], MARKS[-1] | {"lo_ns": 17 * S, "hi_ns": 17 * S}]
+    found = phasing.steps(late, 10 * S, 10 * S, ["detect", "decide", "serve"], RECOVERED)
+    assert found["missing"] == ["serve"]
+    within = [*MARKS[:-1], MARKS[-1] | {"lo_ns": int(15.45 * S), "hi_ns": int(15.75 * S)}]
+    found = phasing.steps(within, 10 * S, 10 * S, ["detect", "decide", "serve"], RECOVERED)
+    assert all(step["took_s"] >= 0 for step in found["steps"]), "a phase never takes less than nothing"
     assert sum(step["took_s"] for step in found["steps"]) == RECOVERED["value_s"]
 
 
