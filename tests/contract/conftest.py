@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from agent.probes.engine import ProbeEngine
 from tests.chaos.case import wait_until
 from tests.chaos.subject.file import directory
 from tests.contract.file_rig import servers
@@ -31,3 +32,11 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def place() -> Iterator[Path]:
     with directory() as made:
         yield made
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[ProbeEngine]:
+    """With a place for ledgers."""
+    made = ProbeEngine(sink=lambda *_: None, ledgers=tmp_path)
+    yield made
+    await made.close()

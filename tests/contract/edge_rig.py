@@ -17,6 +17,7 @@ from agent.probes.registry import build
 from agent.system import dns_message
 from protos.recovery import Code
 from tests.contract import web_rig
+from tests.contract.server_rig import free_port
 from tests.contract.web_rig import Nginx
 
 MEDIA = """\
@@ -35,13 +36,6 @@ low/index.m3u8
 #EXT-X-STREAM-INF:BANDWIDTH=3000000,RESOLUTION=1280x720
 high/index.m3u8
 """
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(type=kind) as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 async def asked(kind, timeout_s=5.0, /, **spec):

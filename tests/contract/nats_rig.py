@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import shutil
-import signal
 import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from protos.recovery import Code
+from tests.contract.server_rig import RealRig, Server
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
@@ -26,15 +22,9 @@ def missing() -> str:
     return "" if importlib.util.find_spec("nats") else "install nats-py"
 
 
-class NatsServer:
-    """Its streams are kept over a stop and gone with `remove`."""
-
+class NatsServer(Server):
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="blackstart-nats-"))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.process: subprocess.Popen[bytes] | None = None
+        super().__init__("nats")
 
     @property
     def url(self) -> str:
@@ -42,11 +32,7 @@ class NatsServer:
 
     def start(self, *options: str) -> None:
         command = ["nats-server", "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder), *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 10
-        while not self._greets():
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        self.launch(command, self._greets)
 
     def _greets(self) -> bool:
         try:
@@ -65,53 +51,18 @@ class NatsServer:
         finally:
             await client.close()
 
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
 
-    def stop(self) -> None:
-        if self.process is not None:
-            self.signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class NatsRig:
-    """A server that is stopped, and one that is frozen."""
-
+class NatsRig(RealRig):
     kind = "nats"
     hangs_as = Code.TIMEOUT
     bad_spec: ClassVar[dict[str, Any]] = {
         "servers": ["http://x"], "mode": "leader", "subject": "a.*", "replicas": 0,
     }  # fmt: skip
     bad_fields: ClassVar[set[str]] = {"servers", "stream", "subject", "replicas"}
-    mode: ClassVar[str] = "deliver"
+    missing = staticmethod(missing)
 
-    def __init__(self, path: Path) -> None:
-        del path
-        self.server: NatsServer | None = None
+    def make(self) -> NatsServer:
+        return NatsServer()
 
-    @staticmethod
-    def missing() -> str:
-        return missing()
-
-    async def up(self) -> dict[str, Any]:
-        self.server = self.server or NatsServer()
-        self.server.start()
-        return {"servers": [self.server.url], "mode": self.mode}
-
-    async def down(self) -> None:
-        if self.server is not None:
-            self.server.stop()
-
-    async def hang(self) -> None:
-        assert self.server is not None
-        self.server.signal(signal.SIGSTOP)
-
-    def remove(self) -> None:
-        if self.server is not None:
-            self.server.remove()
+    def spec(self) -> dict[str, Any]:
+        return {"servers": [self.server.url], "mode": "deliver"}

@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
-import socket
 import subprocess
-import tempfile
-import time
 from pathlib import Path
 
 from agent.system import proc
+from tests.contract.server_rig import Server
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -24,18 +21,14 @@ def missing() -> str:
     return "" if os.getuid() == 0 else "needs root, to run as the database's own user"
 
 
-class Postgres:
+class Postgres(Server):
     """One server; its data is kept over a stop and gone with `remove`."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="blackstart-pg-"))
+        super().__init__("pg")
         account = pwd.getpwnam("postgres")
         os.chown(self.folder, account.pw_uid, account.pw_gid)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
         self._run("initdb", "-D", str(self.folder / "data"), "-A", "trust", "--no-sync", "-E", "UTF8")
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def dsn(self) -> str:
@@ -45,15 +38,8 @@ class Postgres:
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,
                     "shared_buffers": "16MB", "fsync": "off", "max_connections": 60, **more}  # fmt: skip
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._as_owner(), str(BINARIES[-1] / "postgres"), "-D", str(self.folder / "data"), *flags],
-                stdout=log, stderr=log,
-            )  # fmt: skip
-        until = time.monotonic() + 20
-        while self.sql("SELECT 1") != "1":
-            assert time.monotonic() < until, (self.folder / "log").read_text()
-            time.sleep(0.05)
+        command = [*self._as_owner(), str(BINARIES[-1] / "postgres"), "-D", str(self.folder / "data"), *flags]
+        self.launch(command, lambda: self.sql("SELECT 1") == "1", 20)
 
     def sql(self, text: str) -> str:
         """What `psql` prints; empty where it fails."""
@@ -71,14 +57,8 @@ class Postgres:
     def stop(self) -> None:
         if self.process is not None:
             self.signal(signal.SIGCONT)
-            self.signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+            super().stop()
             (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _as_owner(self) -> list[str]:
         return ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]

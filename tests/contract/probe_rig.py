@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from protos.recovery import Code
+from tests.contract import postgres_rig, redis_rig
 from tests.contract.postgres_rig import Postgres
 from tests.contract.redis_rig import RedisServer
+from tests.contract.server_rig import RealRig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,65 +185,32 @@ class CommandRig:
         (self.path / "hang").touch()
 
 
-class PostgresRig:
-    """A server that is stopped, and one that is frozen."""
-
+class PostgresRig(RealRig):
     kind = "postgres"
     hangs_as = Code.TIMEOUT
     bad_spec: ClassVar[dict[str, Any]] = {"dsn": "mysql://x", "mode": "verified_write", "table": "a; b"}
     bad_fields: ClassVar[set[str]] = {"dsn", "table"}
-    mode: ClassVar[str] = "verified_write"
+    missing = staticmethod(postgres_rig.missing)
 
-    def __init__(self, path: Path) -> None:
-        del path
-        self.server: Postgres | None = None
+    def make(self) -> Postgres:
+        return Postgres()
 
-    async def up(self) -> dict[str, Any]:
-        self.server = self.server or Postgres()
-        self.server.start()
-        return {"dsn": self.server.dsn, "mode": self.mode}
-
-    async def down(self) -> None:
-        if self.server is not None:
-            self.server.stop()
-
-    async def hang(self) -> None:
-        assert self.server is not None
-        self.server.signal(signal.SIGSTOP)
-
-    def remove(self) -> None:
-        if self.server is not None:
-            self.server.remove()
+    def spec(self) -> dict[str, Any]:
+        return {"dsn": self.server.dsn, "mode": "verified_write"}
 
 
-class RedisRig:
-    """A server that is stopped, and one that is frozen."""
-
+class RedisRig(RealRig):
     kind = "redis"
     hangs_as = Code.TIMEOUT
     bad_spec: ClassVar[dict[str, Any]] = {"url": "http://x", "master": "main", "wait_replicas": -1}
     bad_fields: ClassVar[set[str]] = {"url", "master", "wait_replicas"}
+    missing = staticmethod(redis_rig.missing)
 
-    def __init__(self, path: Path) -> None:
-        del path
-        self.server: RedisServer | None = None
+    def make(self) -> RedisServer:
+        return RedisServer()
 
-    async def up(self) -> dict[str, Any]:
-        self.server = self.server or RedisServer()
-        self.server.start()
+    def spec(self) -> dict[str, Any]:
         return {"url": self.server.url, "mode": "verified_write"}
-
-    async def down(self) -> None:
-        if self.server is not None:
-            self.server.stop()
-
-    async def hang(self) -> None:
-        assert self.server is not None
-        self.server.signal(signal.SIGSTOP)
-
-    def remove(self) -> None:
-        if self.server is not None:
-            self.server.remove()
 
 
 RIGS = [HttpRig, HttpsRig, KeepaliveRig, TcpRig, ProcessRig, CommandRig, PostgresRig, RedisRig]

@@ -11,12 +11,12 @@ import time
 import pytest
 
 from agent.probes.amqp_wire import AmqpWire
-from agent.probes.engine import ProbeEngine
 from agent.probes.registry import build
 from agent.probes.rotation import BrokenError
 from protos.recovery import FAILED, Code
-from tests.contract import amqp_rig
+from tests.contract import amqp_rig, ledger_rig
 from tests.contract.amqp_rig import shared_node
+from tests.contract.ledger_rig import running
 
 pytestmark = [
     pytest.mark.skipif(bool(amqp_rig.missing()), reason=amqp_rig.missing() or "-"),
@@ -37,24 +37,9 @@ def queue():
     return f"planted {secrets.token_hex(4)}"
 
 
-@pytest.fixture
-async def engine(tmp_path):
-    made = ProbeEngine(sink=lambda *_: None, ledgers=tmp_path)
-    yield made
-    await made.close()
-
-
-def running(engine):
-    return engine._probes["run", "l"]
-
-
 async def written(engine, node, count, *, interval_ms=2, timeout_ms=5000, **more):
-    spec = {"servers": [node.url], "mode": "ledger", **more}
-    await engine.start("run", "l", "amqp", spec, interval_ms=interval_ms, timeout_ms=timeout_ms)
-    until = time.monotonic() + 90
-    while len(running(engine).probe.ledger.written().sent_ns) < count + 1:
-        assert time.monotonic() < until
-        await asyncio.sleep(0.05)
+    spec = {"servers": [node.url], **more}
+    await ledger_rig.written(engine, "amqp", spec, count, interval_ms=interval_ms, timeout_ms=timeout_ms)
 
 
 async def stopped(engine):

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from agent.probes.engine import ProbeEngine
 from agent.probes.registry import build
 from protos.recovery import FAILED, Code
-from tests.contract import nats_rig
+from tests.contract import ledger_rig, nats_rig
+from tests.contract.ledger_rig import running, started
 from tests.contract.nats_rig import NatsServer
 
 pytestmark = pytest.mark.skipif(bool(nats_rig.missing()), reason=nats_rig.missing() or "-")
@@ -21,36 +21,12 @@ STREAM = "planted"
 
 @pytest.fixture
 def servers():
-    made = []
-
-    def make(*options):
-        made.append(NatsServer())
-        made[-1].start(*options)
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.remove()
-
-
-@pytest.fixture
-async def engine(tmp_path):
-    made = ProbeEngine(sink=lambda *_: None, ledgers=tmp_path)
-    yield made
-    await made.close()
-
-
-def running(engine):
-    return engine._probes["run", "l"]
+    yield from started(NatsServer)
 
 
 async def written(engine, server, count, *, interval_ms=1, timeout_ms=2000, **more):
-    spec = {"servers": [server.url], "mode": "ledger", "stream": STREAM, **more}
-    await engine.start("run", "l", "nats", spec, interval_ms=interval_ms, timeout_ms=timeout_ms)
-    until = time.monotonic() + 60
-    while len(running(engine).probe.ledger.written().sent_ns) < count + 1:
-        assert time.monotonic() < until
-        await asyncio.sleep(0.05)
+    spec = {"servers": [server.url], "stream": STREAM, **more}
+    await ledger_rig.written(engine, "nats", spec, count, interval_ms=interval_ms, timeout_ms=timeout_ms)
 
 
 async def stopped(engine):

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from agent.probes.engine import ProbeEngine
 from agent.probes.ledger import Ledger
 from agent.probes.registry import build
 from protos.recovery import Code
 from tests.contract import redis_rig
+from tests.contract.ledger_rig import started
 from tests.contract.redis_rig import RedisServer
 
 pytestmark = pytest.mark.skipif(bool(redis_rig.missing()), reason=redis_rig.missing() or "-")
@@ -21,23 +21,7 @@ KEY = "planted"
 
 @pytest.fixture
 def servers():
-    made = []
-
-    def make(*options):
-        made.append(RedisServer())
-        made[-1].start(*options)
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.remove()
-
-
-@pytest.fixture
-async def engine(tmp_path):
-    made = ProbeEngine(sink=lambda *_: None, ledgers=tmp_path)
-    yield made
-    await made.close()
+    yield from started(RedisServer)
 
 
 async def written(engine, server, count, **more):

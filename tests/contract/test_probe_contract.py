@@ -12,11 +12,10 @@ import pytest
 from agent.probes.registry import KINDS, build, capabilities
 from protos.error import ProbeError, RefusedError, SpecError
 from protos.recovery import FAILED, Code
-from tests.contract import postgres_rig, redis_rig
 from tests.contract.amqp_rig import AmqpRig
 from tests.contract.edge_rig import EDGE_RIGS
 from tests.contract.nats_rig import NatsRig
-from tests.contract.probe_rig import ANSWER, RIGS, HttpRig, KeepaliveRig, PostgresRig, RedisRig, TcpRig
+from tests.contract.probe_rig import ANSWER, RIGS, HttpRig, KeepaliveRig, TcpRig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,8 +33,7 @@ ALONE = {"log"}  # its attempts only look: tests of its own
 
 @pytest.fixture(params=ALL_RIGS, ids=lambda rig: rig.__name__)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    needs = {PostgresRig: postgres_rig.missing, RedisRig: redis_rig.missing}
-    lacking = needs.get(request.param) or getattr(request.param, "missing", None)
+    lacking = getattr(request.param, "missing", None)
     if lacking and (lacks := lacking()):
         pytest.skip(lacks)
     made: Rig = request.param(tmp_path)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from pathlib import Path
+
+from tests.contract.server_rig import Server
 
 CONFIGURATION = """\
 {user}
@@ -41,36 +37,23 @@ def missing() -> str:
     return "" if shutil.which("nginx") else "install nginx"
 
 
-class Nginx:
-    """One process; its files are kept over a stop and gone with `remove`."""
+class Nginx(Server):
+    """One process."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="blackstart-nginx-"))
+        super().__init__("nginx")
         self.www = self.folder / "www"
         self.www.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
         user = "user root;" if os.getuid() == 0 else ""
         text = CONFIGURATION.format(user=user, folder=self.folder, port=self.port)
         (self.folder / "nginx.conf").write_text(text)
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        command = ["nginx", "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert time.monotonic() < until, (self.folder / "error.log").read_text()
-                time.sleep(0.01)
+        self.launch(["nginx", "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")], self.accepts)
 
     def write(self, name: str, content: bytes | str) -> None:
         """The file at once, as a packager does it."""
@@ -79,17 +62,3 @@ class Nginx:
         half = path.with_suffix(".tmp")
         half.write_bytes(content if isinstance(content, bytes) else content.encode())
         half.rename(path)
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
