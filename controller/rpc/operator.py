@@ -71,7 +71,7 @@ class Operator(DriverCalls):
         import json
 
         what = self._intake.read(request, caller.get().name)
-        document = await plan(self._reach, what.experiment, what.variables)
+        document = await plan(self._reach, what.experiment, what.variables, profile=what.profile)
         lacks = await approval.missing(self._store, what)
         document["approval"] = {"needed": approval.needed(what.experiment), "missing": lacks}
         document["problems"] += [lacks] if lacks else []

@@ -36,9 +36,8 @@ def limits(run: ActiveRun, objective: str | None) -> Limits:
     """Limits of the profile's objective of that name; SpecError if it has none of a share."""
     if not objective:
         return Limits()
-    entry = (run.record.profile.get("objectives") or {}).get(objective)
-    if isinstance(entry, dict) and "at_most_fraction" in entry:
-        return Limits(None, float(entry["at_most_fraction"]))
+    if not recovering.lacking(run.record.profile, objective, ("at_most_fraction",)):
+        return Limits(None, recovering.objective_of(run, objective, "at_most_fraction"))
     return Limits(recovering.objective_of(run, objective, "at_least_fraction"))
 
 

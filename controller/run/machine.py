@@ -21,7 +21,7 @@ from controller.report.format import plural
 from controller.run.active import ActiveRun
 from controller.run.closing import conclude, end_on_agents
 from controller.run.driver import INJECT_S, Driver
-from controller.run.plan import check_targets
+from controller.run.plan import check_objectives, check_targets
 from controller.run.supervisor import ABORTED, supervise
 from controller.run.variable import typed
 from controller.store.base import RunRecord
@@ -88,6 +88,7 @@ class Machine:
         )  # fmt: skip
         typed(what.experiment, what.variables)
         if not external:  # whose driver says step by step what it wants
+            check_objectives(what.experiment, what.variables, what.profile, what.source)
             await check_targets(self._reach, what.experiment, what.variables, what.source)
         approved_by = await self._add(record, what)
         await self._reach.store.put(record.id, "run", "seed", {"seed": seed, "external": external})

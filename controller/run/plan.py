@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.run import picking, shaping, signature
+from controller.run import picking, recovering, shaping, signature
 from controller.run.variable import substituted
 from controller.selector import parse, select
 from protos.error import BlackstartError, Problem, SpecError
@@ -22,7 +22,9 @@ _RETURN_S: Final = 5.0
 _FAMILIES: Final = {"inject": "fault", "start_probe": "probe", "steady": "probe", "run_workload": "workload"}
 
 
-async def plan(reach: Reach, experiment: Json, variables: Mapping[str, str], *, seed: int = 0) -> Json:
+async def plan(
+    reach: Reach, experiment: Json, variables: Mapping[str, str], *, profile: Json | None = None, seed: int = 0
+) -> Json:
     """`{title, seed, steps: [{path, name, function, kind, targets, agents, effects, problem}], problems}`.
 
     The seed of a run is drawn at its submission: a selector that picks some of several agents and has no seed of its
@@ -35,6 +37,7 @@ async def plan(reach: Reach, experiment: Json, variables: Mapping[str, str], *, 
         if function in _FAMILIES
     ]
     problems = [f"{step['path']}: {step['problem']}" for step in steps if step["problem"]]
+    problems += map(str, _objectives(document, profile or {}, ""))
     return {"title": document.get("title", ""), "steps": steps, "problems": problems}
 
 
@@ -51,6 +54,23 @@ async def check_targets(reach: Reach, experiment: Json, variables: Mapping[str, 
         problems = _nobody(reach, document, source)
     if problems:
         raise SpecError(*problems)
+
+
+def check_objectives(experiment: Json, variables: Mapping[str, str], profile: Json, source: str = "") -> None:
+    """SpecError with every objective that a step names and *profile* lacks: before the fault, not after it."""
+    document = substituted(experiment, experiment, variables)
+    if problems := _objectives(document, profile, f"{source or 'experiment'}: "):
+        raise SpecError(*problems)
+
+
+def _objectives(document: Json, profile: Json, prefix: str) -> list[Problem]:
+    problems = []
+    for path, _, function, arguments in signature.calls(document):
+        name, fields = arguments.get("objective"), recovering.OBJECTIVE_FIELDS.get(function)
+        known = fields and isinstance(name, str) and name and "${" not in name
+        if known and fields and (lack := recovering.lacking(profile, str(name), fields)):
+            problems.append(Problem(f"{prefix}{path}.objective", lack, "give the profile that has it: --profile"))
+    return problems
 
 
 def _nobody(reach: Reach, document: Json, source: str) -> list[Problem]:

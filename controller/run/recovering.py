@@ -8,11 +8,17 @@ from controller.run import measure
 from protos.error import SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from controller.run.active import ActiveRun, Injection, ProbeUse
     from controller.run.reach import Reach
 
 Json = dict[str, Any]
 ANSWER_S: Final = 15.0
+OBJECTIVE_FIELDS: Final = {  # by driver function, what it wants of an objective
+    "recovery": ("rto_s",), "data_loss": ("rpo_s",), "uptime": ("at_least_fraction",),
+    "capacity": ("at_least_fraction", "at_most_fraction"),
+}  # fmt: skip
 
 
 async def seen_by(reach: Reach, run: ActiveRun, use: ProbeUse, injection: Injection, agent: str, wait_s: float) -> Json:
@@ -54,8 +60,16 @@ def objective_of(run: ActiveRun, objective: str | None, field: str) -> float | N
     """A figure of the profile's objective of that name; as `rto_s`."""
     if not objective:
         return None
-    objectives = run.record.profile.get("objectives") or {}
-    if not isinstance(entry := objectives.get(objective), dict) or field not in entry:
-        known = ", ".join(sorted(objectives)) or "none"
-        raise SpecError(f"the run's profile has no objective {objective!r} with {field}; it has: {known}")
-    return float(entry[field])
+    if lack := lacking(run.record.profile, objective, (field,)):
+        raise SpecError(lack)
+    return float(run.record.profile["objectives"][objective][field])
+
+
+def lacking(profile: Mapping[str, Any], objective: str, fields: Sequence[str]) -> str:
+    """What is wrong with asking *profile* for one of the *fields* of an objective; empty: nothing."""
+    objectives = profile.get("objectives") or {}
+    entry = objectives.get(objective)
+    if isinstance(entry, dict) and any(field in entry for field in fields):
+        return ""
+    known = ", ".join(sorted(objectives)) or "none"
+    return f"the run's profile has no objective {objective!r} with {' or '.join(fields)}; it has: {known}"

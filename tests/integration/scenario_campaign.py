@@ -42,6 +42,7 @@ def told(answer: Any) -> str:
     for row in document["recoveries"]:
         took = row["recovery"]
         parts.append(f"{took['value']:.2f} s [{took['lo']:.2f}, {took['hi']:.2f}]" if took else "not recovered")
+    parts += [f"goodput {row['share']['value']:.0%}" for row in document["shares"] if row["kind"] == "capacity"]
     parts += [f"lost {row['lost']} of {row['acknowledged']}" for row in document["losses"] if row["complete"]]
     return ", ".join(parts) or answer["run"]["reason"][:120]
 

@@ -257,3 +257,15 @@ async def test_a_plan_touches_nothing(rig):
         assert set(agent.kinds()) == {"fault.plan"}
         assert not (await operator.ListRuns(op.ListRunsRequest())).runs
         assert Path(rig.state).exists()
+
+
+async def test_an_objective_that_the_profile_lacks_is_found_before_the_fault(rig):
+    lost = {**RECOVERY, "provider": {**RECOVERY["provider"]}}
+    lost["provider"]["arguments"] = RECOVERY["provider"]["arguments"] | {"objective": "wob"}
+    async with rig.operator() as operator, ScriptedAgent(rig).connected() as agent:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await operator.Submit(submission(experiment(INJECT, lost)))
+        error = from_rpc(refusal.value)
+        assert isinstance(error, SpecError)
+        assert "no objective 'wob' with rto_s; it has: web" in str(error)
+        assert "fault.inject" not in agent.kinds()
