@@ -190,7 +190,9 @@ def test_a_huge_line_and_a_huge_hole_cost_nothing_else() -> None:
 
 
 def test_what_is_nested_without_end_is_no_record() -> None:
-    body = msgspec.json.encode(record("a", "intent")).replace(b'"text":""', b'"text":' + b"[" * 9000 + b"]" * 9000)
+    body = msgspec.json.encode(record("a", "intent")).replace(
+        b'"text":""', b'"text":' + b"[" * 200_000 + b"]" * 200_000
+    )
     with journal_of(b"%08x %b\n" % (zlib.crc32(body), body) + written([("b", "intent")])) as journal:
         assert ids(journal) == ["b"]
 

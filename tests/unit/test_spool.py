@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -56,18 +59,28 @@ TestSpool = SpoolAgainstAList.TestCase
 TestSpool.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 
 
-def test_the_bound_drops_the_oldest_and_counts(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, bytes_max=1000)
+Open = Callable[..., Spool]
+
+
+@pytest.fixture
+def spools(tmp_path: Path) -> Iterator[Open]:
+    """Opens the spool in one folder, as an agent that starts again does, and closes all of them."""
+    with contextlib.ExitStack() as held:
+        yield lambda **more: held.enter_context(contextlib.closing(Spool(tmp_path, **more)))
+
+
+def test_the_bound_drops_the_oldest_and_counts(spools: Open) -> None:
+    spool = spools(bytes_max=1000)
     sequences = [spool.put(b"x" * 100) for _ in range(25)]
     left = [sequence for sequence, _ in spool.after(0)]
     assert left == sequences[-len(left) :]
     assert spool.dropped == 25 - len(left)
     assert len(left) <= 10
-    assert Spool(tmp_path).dropped == spool.dropped
+    assert spools().dropped == spool.dropped
 
 
-def test_a_full_disk_keeps_messages_in_memory(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+def test_a_full_disk_keeps_messages_in_memory(spools: Open) -> None:
+    spool = spools()
     first = spool.put(b"on disk")
     pages = spool._db.execute("pragma page_count").fetchone()[0]
     spool._db.execute(f"pragma max_page_count = {pages}")
@@ -78,26 +91,26 @@ def test_a_full_disk_keeps_messages_in_memory(tmp_path: Path) -> None:
     assert len(spool) == 0
 
 
-def test_an_order_is_begun_once_also_across_restarts(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+def test_an_order_is_begun_once_also_across_restarts(spools: Open) -> None:
+    spool = spools()
     assert spool.begin_order("a") is None
     assert spool.begin_order("a") == b""
     spool.close()
-    spool = Spool(tmp_path)
+    spool = spools()
     assert spool.unfinished_orders() == ["a"]
     spool.end_order("a", b"done")
     assert spool.begin_order("a") == b"done"
     assert spool.unfinished_orders() == []
 
 
-def test_the_epoch_outlives_the_process(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+def test_the_epoch_outlives_the_process(spools: Open) -> None:
+    spool = spools()
     spool.epoch = 7
     spool.close()
-    assert Spool(tmp_path).epoch == 7
+    assert spools().epoch == 7
 
 
-def test_what_a_controller_has_acknowledged_is_never_used_again(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+def test_what_a_controller_has_acknowledged_is_never_used_again(spools: Open) -> None:
+    spool = spools()
     spool.skip_to(5000)
     assert spool.put(b"x") > 5000
