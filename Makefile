@@ -5,11 +5,18 @@
 #   make clean     remove what these made                               make lock    renew the pinned versions
 #   make catalogue regenerate docs/faults.md and protos/catalogue.json from the faults
 #   make test-services  every scenario on its test services, with verdicts (root; minutes)
+#   make servers   build the servers for tests that Debian does not have (Go; once, minutes)
+#   make testcluster    a Kubernetes control plane on loopback (Go; minutes the first time); make testcluster-down
 #   make fuzz      fuzzers over all that is read from outside (ARGS='--seconds 600')
 
 PYTHON ?= python3
 GAMEDAY ?= experiments/gamedays/quickstart.yaml
 ARGS ?=
+WORKERS ?= 2
+# Tests that keep a processor busy, and those that mostly wait for servers: each kind two at a time, not beside the other.
+# Last come those that measure against short bounds, or give the machine all it has to do (marked `alone`).
+BUSY := tests --ignore=tests/integration
+PATIENT := tests/integration
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,11 +42,11 @@ endef
 # $(call install,directory,requirements)
 install = $(if $(UV),uv pip install --python $(1)/bin/python,$(1)/bin/python -m pip install --disable-pip-version-check --progress-bar on) $(2)
 
-.PHONY: gameday test bench chaos fuzz test-services lint format protos catalogue lock clean help
+.PHONY: gameday test servers testcluster testcluster-down bench chaos fuzz test-services lint format protos catalogue lock clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,8s/^# *//p' Makefile
+	@sed -n '2,10s/^# *//p' Makefile
 
 $(STAMP): pyproject.toml requirements.lock
 	$(call make-venv,$(VENV))
@@ -50,8 +57,23 @@ $(STAMP): pyproject.toml requirements.lock
 gameday: $(STAMP)
 	$(BIN)/blackstart gameday $(GAMEDAY) $(ARGS)
 
+# Tests have no network but their own: what they need from outside is there before.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not benchmark' $(ARGS)
+	@$(BIN)/python -m tests.servers.build || echo "tests that use it are skipped" >&2
+	@status=0; run() { $(BIN)/python -m pytest "$$@" || status=$$?; }; \
+	$(if $(ARGS),run -m 'not benchmark' $(ARGS); exit $$status;) \
+	run -m 'not benchmark and not alone' -n $(WORKERS) --dist loadfile $(BUSY); \
+	run -m 'not benchmark and not alone' -n $(WORKERS) --dist loadfile $(PATIENT); \
+	run -m alone tests; exit $$status
+
+servers: $(STAMP)
+	$(BIN)/python -m tests.servers.build
+
+testcluster: $(STAMP)
+	$(BIN)/blackstart testcluster up --detach $(ARGS)
+
+testcluster-down: $(STAMP)
+	$(BIN)/blackstart testcluster down $(ARGS)
 
 bench: $(STAMP)
 	@set -e; for bench in $(sort $(wildcard tests/benchmarks/bench_*.py)); do \

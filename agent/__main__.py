@@ -67,10 +67,10 @@ def run(**options: Any) -> None:
     with _only_one(settings.state_path):
         from agent.guardian import Guardian
         from agent.journal import Journal
-        from agent.leftover import close_leftovers
+        from agent.leftover import begin
 
         journal = Journal(settings.state_path)
-        leftovers = asyncio.run(close_leftovers(journal))
+        leftovers = asyncio.run(begin(journal))
         journal.compact()
         guardian = Guardian(settings.state_path)
         guardian.start()
@@ -84,12 +84,16 @@ def run(**options: Any) -> None:
 
 @cli.command()
 @click.argument("join_file", type=click.Path(path_type=Path))
+@click.option("--if-needed", is_flag=True, help="Do nothing where there is a valid certificate of this controller.")
 @_with_settings
-def enrol(join_file: Path, **options: Any) -> None:
+def enrol(join_file: Path, *, if_needed: bool, **options: Any) -> None:
     """Joins a controller with the one-time JOIN_FILE that `blackstart certs join-token` wrote."""
     settings = _load(options)
     from agent import enrolment
 
+    if if_needed and enrolment.joined(join_file, settings.id, settings.certs_path):
+        click.echo(f"agent {settings.id} has a valid certificate in {settings.certs_path}")
+        return
     address = enrolment.enrol(join_file, settings.id, settings.certs_path)
     click.echo(f"agent {settings.id} has joined {address}; certificate in {settings.certs_path}")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from agent.faults.base import Effect, Injected, OnLost, Receipt, Undo
 
 Json = dict[str, Any]
+_UNKNOWN: Final = "the agent died while it was in force"
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class Asked:
     follow: bool = False  # whether a target that comes back is joined again
     deadline_ns: int = 0  # CLOCK_MONOTONIC
     targets_max: int = 0  # the blast radius: effects in force at once
-    joining: bool = False
+    called_off: str = ""  # why it is not to be carried out any more, while it is being planned
 
 
 @dataclass(slots=True)
@@ -63,8 +64,15 @@ class Active:
             "confirmed": bool(receipt and receipt.confirmed), "receipt": receipt.text if receipt else "",
             "injected_lo_ns": receipt.lo_ns if receipt else 0, "injected_hi_ns": receipt.hi_ns if receipt else 0,
             "reverted_ns": self.reverted_ns, "residue": self.residue, "remedy": remedy if self.residue else "",
-            "note": self.note, "follows": effect.follows,
+            "note": self.note or effect.facts.get("ended", ""), "follows": effect.follows,
         }  # fmt: skip
+
+
+def adopted(effect: Effect) -> Active:
+    """Of what an agent before this one left in force."""
+    asked = Asked(effect.run_id, effect.injection, effect.fault, {}, effect.duration_s, effect.on_lost_controller)
+    receipt = Receipt(confirmed=False, text=_UNKNOWN, lo_ns=0, hi_ns=0)
+    return Active(effect, asked, state="injected", receipt=receipt)
 
 
 def leftover(effect: Effect, left: list[str], remedy: str, now_ns: int) -> Json:
@@ -73,6 +81,6 @@ def leftover(effect: Effect, left: list[str], remedy: str, now_ns: int) -> Json:
         "id": effect.id, "run_id": effect.run_id, "injection": effect.injection, "fault": effect.fault,
         "description": effect.description, "undo": str(effect.undo), "resource": effect.resource,
         "state": "stranded" if left else "reverted", "confirmed": False,
-        "receipt": "the agent died while it was in force", "reverted_ns": now_ns,
+        "receipt": _UNKNOWN, "reverted_ns": now_ns,
         "residue": left, "remedy": remedy if left else "", "note": "", "follows": effect.follows,
     }  # fmt: skip

@@ -1,17 +1,25 @@
-"""The agent's settings: a YAML file, overridden by flags. Paths are absolute once loaded."""
+"""The agent's settings: flags, then environment, then a YAML file. Paths are absolute once loaded.
+
+Of the environment only what a pod can learn of itself by the downward API: `BLACKSTART_AGENT_ID`,
+`BLACKSTART_AGENT_CONTROLLER`, and `BLACKSTART_AGENT_LABELS`, as `role=gpu,node=n1,zone=`: a label without a value is
+left out, since the downward API gives an empty string where there is nothing to give.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from protos.error import Problem, SpecError
 
 CONFIG_PATH = Path("/etc/blackstart/agent.yaml")
+PREFIX: Final = "BLACKSTART_AGENT_"
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -47,8 +55,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return [str(path) for path in own if path is not None]
 
 
-def load(path: Path | None, overrides: dict[str, Any]) -> Config:
-    """The settings of *path* (or of the default place, if there is a file) with *overrides* laid over them."""
+def load(path: Path | None, overrides: dict[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
+    """The settings of *path* (or of the default place, if there is a file), then *environ*'s, then *overrides*.
+
+    Labels of the environment and those of the file are put together; those of the flags stand in the place of both.
+    """
     document: dict[str, Any] = {}
     path = path or (CONFIG_PATH if CONFIG_PATH.exists() else None)
     if path is not None:
@@ -61,10 +72,24 @@ def load(path: Path | None, overrides: dict[str, Any]) -> Config:
         except yaml.YAMLError as error:
             raise SpecError(Problem(str(path), f"not YAML: {error}")) from error
     try:
-        merged = document | {key: value for key, value in overrides.items() if value not in (None, "", {})}
+        given = {key: environ.get(f"{PREFIX}{key.upper()}", "") for key in ("id", "controller")}
+        given |= {"labels": document.get("labels", {}) | _labels(environ.get(f"{PREFIX}LABELS", ""))}
+        merged = document | _said(given) | _said(overrides)
         config = msgspec.convert(merged, Config)
     except (msgspec.ValidationError, TypeError) as error:
         raise SpecError(Problem(str(path or "flags"), str(error))) from error
     if config.spool_mb <= 0 or config.sense_s <= 0:
         raise SpecError(Problem(str(path or "flags"), "spool_mb and sense_s must be above 0"))
     return config
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value not in (None, "", {})}
+
+
+def _labels(text: str) -> dict[str, str]:
+    """Of `key=value,key=value`; SpecError for what is not that."""
+    rows = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    if wrong := [key for key, sign, _value in rows if not key or not sign]:
+        raise SpecError(Problem(f"{PREFIX}LABELS", f"{wrong[0]!r} is not key=value", "for example role=gpu,zone=a"))
+    return {key: value for key, _sign, value in rows if value}

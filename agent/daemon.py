@@ -30,13 +30,18 @@ from agent.executor import Executor
 from agent.faults.base import Effect
 from agent.guardian import Guardian
 from agent.journal import Journal
+from agent.leftover import Leftovers
 from agent.probes.engine import ProbeEngine
 from agent.sensors.node import SERIES, NodeSensor
 from agent.session import Session
 from agent.spool import Spool
 from agent.system import proc
 from agent.system.notify import notify, watchdog_s
+from agent.workloads import encode_workload
+from agent.workloads.base import Workload
 from agent.workloads.command import CommandWorkload
+from agent.workloads.encode_workload import EncodeWorkload
+from agent.workloads.kube_ramp import Limits, RampWorkload
 from protos import blackstart_agent_pb2 as pb
 from protos import credential
 from protos.channel import CHANNEL_OPTIONS, channel_credentials
@@ -49,7 +54,7 @@ _FOLDERS = (Path("/run/blackstart"), Path("/dev/shm/blackstart"))  # noqa: S108 
 class Daemon:
     """One agent."""
 
-    def __init__(self, config: Config, journal: Journal, guardian: Guardian, leftovers: list[dict[str, Any]]) -> None:
+    def __init__(self, config: Config, journal: Journal, guardian: Guardian, leftovers: Leftovers) -> None:
         self._config, self._guardian, self._leftovers = config, guardian, leftovers
         self._load_policy()
         self._controller: list[str] = []
@@ -63,10 +68,13 @@ class Daemon:
         self._certificates = Certificates(folders)
         self._auditor = Auditor(self._effects, folders, self._notify)
         self._probes = ProbeEngine(sink=self._sink, allowed_command=self._allows, ledgers=config.state_path / "ledgers")
-        workload = CommandWorkload(self._allows)
-        executor = Executor(self._effects, self._probes, workload, self._certificates)
+        self._ramps = RampWorkload(config.state_path / "ramps", self._ramp_limits, self._workload_says)
+        encodes = EncodeWorkload(config.state_path / "encode", self._encode_limits, self._workload_says)
+        encodes.forget()  # what an agent before this one left
+        workloads: list[Workload] = [CommandWorkload(self._allows), self._ramps, encodes]
+        self._executor = Executor(self._effects, self._probes, workloads, self._certificates)
         self._session = Session(
-            link=self._link, hello=self._hello, spool=self._spool, executor=executor, effects=self._effects,
+            link=self._link, hello=self._hello, spool=self._spool, executor=self._executor, effects=self._effects,
             audit=Audit(config.state_path),
         )  # fmt: skip
         self._log = structlog.get_logger("agent")
@@ -78,8 +86,8 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._session.answer_unfinished()
-        if self._leftovers:
-            self._notify("agent.recovered", "", {"effects": self._leftovers})
+        if self._leftovers.rows:
+            self._notify("agent.recovered", "", {"effects": self._leftovers.rows})
         tasks = [
             asyncio.create_task(work)
             for work in (
@@ -91,6 +99,7 @@ class Daemon:
                 _feed_watchdog(),
             )
         ]
+        recoveries = [asyncio.create_task(work) for work in (self._adopt(), self._ramps.recover())]
         notify("READY=1", "STATUS=running")
         try:
             waiting = asyncio.create_task(stop.wait())
@@ -99,13 +108,21 @@ class Daemon:
                 task.result()  # a task of ours ended: that is a fault of ours, said loudly
         finally:
             notify("STOPPING=1")
-            await self._effects.close()
+            for task in recoveries:
+                task.cancel()
+            await asyncio.gather(self._effects.close(), self._executor.end_workloads())
+            await asyncio.gather(*recoveries, return_exceptions=True)
             await self._probes.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._guardian.stop()
             self._spool.close()
+
+    async def _adopt(self) -> None:
+        """What an agent before this one left, and only a server can end."""
+        if rows := await self._effects.adopt(self._leftovers.open):
+            self._notify("agent.recovered", "", {"effects": rows})
 
     def _hello(self) -> pb.Hello:
         capabilities = [
@@ -172,6 +189,19 @@ class Daemon:
     def _allows(self, argv: Sequence[str]) -> bool:
         return self._policy.allows_command(argv)  # the policy of the moment: SIGHUP replaces it
 
+    def _ramp_limits(self) -> Limits:
+        now = self._policy
+        return Limits(
+            now.ramp_namespaces, now.ramp_pods_max, now.protected_namespaces, now.ramp_images, now.ramp_real_nodes,
+            now.nodes,
+        )  # fmt: skip
+
+    def _encode_limits(self) -> encode_workload.Limits:
+        return encode_workload.Limits(self._policy.encode_inputs, self._policy.encode_jobs_max)
+
+    def _workload_says(self, run_id: str, text: str) -> None:
+        self._notify("workload.progress", run_id, {"message": text})
+
     async def _look_before(self, run_id: str, effects: list[Effect]) -> None:
         await self._certificates.watch(run_id, effects)
 
@@ -207,7 +237,7 @@ async def _feed_watchdog() -> None:
         await asyncio.sleep(period_s or 3600.0)
 
 
-def run(config: Config, journal: Journal, guardian: Guardian, leftovers: list[dict[str, Any]]) -> None:
+def run(config: Config, journal: Journal, guardian: Guardian, leftovers: Leftovers) -> None:
     """Runs one agent to its end."""
 
     async def main() -> None:

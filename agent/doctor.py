@@ -5,13 +5,17 @@ from __future__ import annotations
 import fnmatch
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent.config import Config
+from agent.faults.base import Fault
 from agent.faults.registry import all_faults
 from agent.policy import Policy
 from agent.probes.registry import capabilities as probe_capabilities
+from agent.system import kube_access
 from agent.workloads.command import CommandWorkload
+from agent.workloads.encode_workload import EncodeWorkload
+from agent.workloads.kube_ramp import RampWorkload
 from protos import credential
 from protos.error import BlackstartError
 
@@ -30,12 +34,23 @@ def capabilities(policy: Policy) -> list[Row]:
     rows = []
     for kind, fault in sorted(all_faults().items()):
         opted = any(fnmatch.fnmatchcase(kind, pattern) for pattern in policy.faults)
-        lacks = [fault.missing(), "" if opted else "the policy's opt-in"]
+        lacks = [_lacks(fault), "" if opted else "the policy's opt-in"]
         rows.append(Row("fault", kind, str(fault.undo), ", ".join(filter(None, lacks))))
     for kind, lack in probe_capabilities(policy.commands):
         rows.append(Row("probe", kind, "", lack))
     rows.append(Row("workload", CommandWorkload.kind, "", "" if policy.commands else "a command in the policy"))
+    lacks = [kube_access.missing(), "" if policy.ramp_namespaces else "a namespace in the policy's ramp_namespaces"]
+    rows.append(Row("workload", EncodeWorkload.kind, "", EncodeWorkload.missing()))
+    rows.append(Row("workload", RampWorkload.kind, "", ", ".join(filter(None, lacks))))
     return rows
+
+
+def _lacks(fault: Fault[Any]) -> str:
+    """What the fault says; where it cannot even look, that: it must not keep the agent from what it can do."""
+    try:
+        return fault.missing()
+    except OSError as error:
+        return f"a look at the node ({error.filename or 'this node'}: {error.strerror or error})"
 
 
 def installation(config: Config) -> list[tuple[str, str]]:

@@ -10,24 +10,26 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 
-from agent import undo
-from agent.active import Active, Asked
+from agent import remote, undo
+from agent.active import Active, Asked, adopted
 from agent.faults import registry
-from agent.faults.base import Effect, OnLost, Receipt, Undo
+from agent.faults.base import Effect, Fault, OnLost, Receipt, Undo
 from agent.faults.held import holder_of
 from agent.guardian import Guardian
 from agent.journal import Journal, Step
+from agent.planning import Planning
 from agent.policy import Policy
 from agent.system import clock, proc
 from agent.tend import Tender
 from protos.error import BlackstartError, Problem, RefusedError, SpecError
 
 Json = dict[str, Any]
+STOPPED: Final = "the emergency stop is in force: `blackstart stop --lift` ends it"
 _EARLY_NS: Final = 50_000_000  # a holder ends at its deadline by itself, at about the time at which the agent acts
 _KEPT: Final = 1000  # ended effects that `revert` can still tell about
 
@@ -36,7 +38,7 @@ class Effects:
     """All effects of one agent.
 
     `notify(kind, run_id, body)` is told of ends that nobody asked for; `before(run_id, effects)` may look at the node
-    before anything is done to it.
+    before anything is done to it. *faults*: all that there are, if not told.
     """
 
     def __init__(
@@ -48,27 +50,21 @@ class Effects:
         controller: Callable[[], Sequence[str]],
         notify: Callable[[str, str, Json], None],
         before: Callable[[str, list[Effect]], Awaitable[None]] | None = None,
+        faults: Mapping[str, Fault[Any]] | None = None,
     ) -> None:
-        self.faults = registry.all_faults()
+        self.faults: Mapping[str, Fault[Any]] = faults or registry.all_faults()
         self.stopped = False
-        self._journal, self._guardian = journal, guardian
+        self._journal, self._guardian, self._before = journal, guardian, before
         self._policy, self._controller, self._notify = policy, controller, notify
-        self._before = before
+        self._planning = Planning(self.faults, policy, controller)
         self._active: dict[str, Active] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tender = Tender(self)
         self._log = structlog.get_logger("agent.effect")
 
-    def plan(self, kind: str, spec: Json, duration_s: float) -> list[Effect]:
+    async def plan(self, kind: str, spec: Json, duration_s: float) -> list[Effect]:
         """The effects that the order means, checked against the policy; touches nothing."""
-        effects = registry.plan(self.faults, kind, spec)
-        for effect in effects:
-            if "protected_names" in effect.facts:  # a fault that picks targets while it is in force
-                effect.facts["protected_names"] = self._policy().protected_processes
-            if effect.touches.addresses:  # in the agent's own network namespace: SSH stays open
-                effect.facts["spared_ports"] = self._policy().protected_ports
-            self._policy().check(effect, 0.0 if effect.undo is Undo.SELF_HEALING else duration_s, self._controller())
-        return effects
+        return await self._planning.plan(kind, spec, duration_s)
 
     async def inject(
         self, *, run_id: str, injection: str, kind: str, spec: Json, duration_s: float, on_lost: OnLost,
@@ -76,14 +72,15 @@ class Effects:
     ) -> list[Json]:  # fmt: skip
         """Puts a fault in force; returns its effects with their receipts, or raises and leaves nothing."""
         if self.stopped:
-            raise RefusedError("the emergency stop is in force: `blackstart stop --lift` ends it")
+            raise RefusedError(STOPPED)
         if not (duration_s > 0 and math.isfinite(duration_s)):
             raise SpecError(Problem("duration_s", f"{duration_s:g} is not a number of seconds above 0"))
         if follow and _bare_pid(spec):
             raise SpecError(Problem("spec.pid", "a pid does not come back", "to follow, name a pid_file or a pattern"))
-        effects = self.plan(kind, spec, duration_s)
+        asked = Asked(run_id, injection, kind, spec, duration_s, on_lost, follow)
+        effects = await self._planning.plan_for(asked)
         self.refuse_conflicts(effects)
-        asked = Asked(run_id, injection, kind, spec, duration_s, on_lost, follow, targets_max=len(effects))
+        asked.targets_max = len(effects)
         asked.deadline_ns = time.monotonic_ns() + int(duration_s * 1e9)
         return await self.put_in_force(asked, effects)
 
@@ -214,9 +211,17 @@ class Effects:
         """A fault whose holder died before its time was not in force for as long as the receipt would make believe."""
         holder = holder_of(active.effect)
         early = time.monotonic_ns() < active.effect.deadline_ns - _EARLY_NS
-        if active.receipt and holder and early and not proc.alive(holder):
+        if active.injected and active.receipt and holder and early and not proc.alive(holder):
             receipt, text = active.receipt, f"{active.receipt.text}; but it ended by itself before it was reverted"
             active.receipt = Receipt(confirmed=False, text=text, lo_ns=receipt.lo_ns, hi_ns=receipt.hi_ns)
+
+    def call_off(self, run_id: str, injection: str | None) -> None:
+        """What is still being planned of a run, or of one of its injections, is not put in force."""
+        whole = injection is None
+        self._planning.call_off(
+            "it was reverted before it took hold",
+            lambda asked: asked.run_id == run_id and (whole or asked.injection == injection),
+        )  # fmt: skip
 
     async def revert(self, chosen: Iterable[Active]) -> list[Json]:
         """Ends effects at the same time; harmless for those that have ended."""
@@ -237,6 +242,7 @@ class Effects:
 
     async def lose_controller(self) -> None:
         """Ends what asked to be ended when the controller is lost."""
+        self._planning.call_off("the controller was lost meanwhile", lambda asked: asked.on_lost == "revert")
         for active in self._active.values():
             active.asked.follow &= active.effect.on_lost_controller == "hold"
         lost = [a for a in self._active.values() if a.may_hold and a.effect.on_lost_controller == "revert"]
@@ -245,26 +251,26 @@ class Effects:
     async def stop(self) -> list[Json]:
         """The emergency stop: ends all and refuses more until lifted."""
         self.stopped = True
+        self._planning.call_off("the emergency stop came in between", lambda _: True)
         for active in self._active.values():
             active.asked.follow = False
         return await self.revert(active for active in self._active.values() if active.may_hold)
 
+    async def adopt(self, effects: Sequence[Effect]) -> list[Json]:
+        """Takes over what an agent before this one left in force: ends each, and goes on trying where that fails."""
+        taken = [adopted(effect) for effect in effects]
+        self._active.update((active.effect.id, active) for active in taken)
+        await asyncio.gather(*map(self._end, taken))
+        return [self.document(active) for active in taken]
+
     def in_force(self) -> list[Json]:
         return [self.document(active) for active in self._active.values() if active.in_force]
 
-    def residue(self, run_id: str) -> list[str]:
+    async def residue(self, run_id: str) -> list[str]:
         """A fresh look at what the run's ended effects may have left."""
-        return [
-            f"{active.effect.description}: {left}"
-            for active in self.of(run_id=run_id)
-            for left in self._look_for_residue(active)
-        ]
-
-    def _look_for_residue(self, active: Active) -> list[str]:
-        try:
-            return self.faults[active.effect.fault].residue(active.effect)
-        except Exception as error:  # noqa: BLE001 - what could not be looked at is not clean, and no other's business
-            return [str(error) or type(error).__name__]
+        mine = self.of(run_id=run_id)
+        found = await asyncio.gather(*(remote.look(self.faults[one.effect.fault], one.effect) for one in mine))
+        return [f"{one.effect.description}: {left}" for one, rest in zip(mine, found, strict=True) for left in rest]
 
     async def close(self) -> None:
         await self._tender.close()

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
 from agent.certificate import Certificates
-from agent.effect import Effects
-from agent.workloads.command import CommandWorkload
+from agent.effect import STOPPED, Effects
+from agent.workloads.base import Workload
 from protos import blackstart_agent_pb2 as pb
 from protos.error import BlackstartError, Problem, RefusedError, SpecError, StrandedError
+from protos.figure import Figure
 from protos.recovery import Code
 
 Json = dict[str, Any]
@@ -52,6 +53,7 @@ class Probes(Protocol):
     async def ask(self, kind: str, spec: Json, *, timeout_ms: float = ...) -> Code: ...
     async def stop(self, run_id: str, name: str | None = None) -> dict[str, int]: ...
     def observe(self, run_id: str, name: str, measure: str, window_s: float) -> Json: ...
+    def figures(self, run_id: str) -> list[Figure]: ...
     async def recovery(
         self, run_id: str, name: str, *,
         injected_lo_ns: int, injected_hi_ns: int, reverted_ns: int | None = ..., wait_s: float = ...,
@@ -71,9 +73,10 @@ class Executor:
     """One handler a kind of order; `capabilities` tells which faults, probes and workloads there are."""
 
     def __init__(
-        self, effects: Effects, probes: Probes, workload: CommandWorkload, certificates: Certificates | None = None
+        self, effects: Effects, probes: Probes, workloads: Sequence[Workload], certificates: Certificates | None = None
     ) -> None:
-        self._effects, self._probes, self._workload = effects, probes, workload
+        self._effects, self._probes = effects, probes
+        self._workloads = {workload.kind: workload for workload in workloads}
         self._certificates = certificates
         self._ended: dict[str, None] = {}  # runs, the latest last
         self._log = structlog.get_logger("agent.executor")
@@ -133,6 +136,8 @@ class Executor:
         if self._certificates is not None and order.kind in _BEGINS:
             await self._certificates.begin(order.run_id)
             self._check_going(order)
+            if why := objection(order):  # that took its time: the controller may be lost by now
+                raise RefusedError(why)
         body = msgspec.json.encode(await handler(order.run_id, arguments))
         if len(body) > BODY_MAX:
             raise BlackstartError(f"{order.kind} is done, and its answer of {len(body)} bytes is too long to be sent")
@@ -155,7 +160,7 @@ class Executor:
     async def _plan(self, run_id: str, arguments: Json) -> Json:
         del run_id
         duration_s = _number(arguments, "duration_s", 0.0)
-        effects = self._effects.plan(arguments["fault"], arguments.get("spec") or {}, duration_s)
+        effects = await self._effects.plan(arguments["fault"], arguments.get("spec") or {}, duration_s)
         rows = [{"description": e.description, "undo": str(e.undo), "resource": e.resource} for e in effects]
         return {"effects": rows, "missing": ""}
 
@@ -170,9 +175,10 @@ class Executor:
         return {"effects": effects}
 
     async def _revert(self, run_id: str, arguments: Json) -> Json:
+        self._effects.call_off(run_id, arguments.get("injection"))
         chosen = self._effects.of(run_id=run_id, injection=arguments.get("injection"))
         effects = await self._effects.revert(chosen)
-        return {"effects": effects, "residue": self._effects.residue(run_id)}
+        return {"effects": effects, "residue": await self._effects.residue(run_id)}
 
     async def _probe_start(self, run_id: str, arguments: Json) -> Json:
         if len(str(arguments["name"])) > NAME_MAX:
@@ -218,20 +224,28 @@ class Executor:
         )  # fmt: skip
 
     async def _workload_run(self, run_id: str, arguments: Json) -> Json:
-        del run_id
-        if (kind := arguments["kind"]) != self._workload.kind:
-            raise SpecError(Problem("kind", f"unknown workload {kind!r}", f"known: {self._workload.kind}"))
-        figures = await self._workload.run(arguments.get("spec") or {})
-        return {"figures": [figure.document() for figure in figures]}
+        workload = self._workloads.get(kind := arguments["kind"])
+        if workload is None:
+            raise SpecError(Problem("kind", f"unknown workload {kind!r}", f"known: {', '.join(self._workloads)}"))
+        if self._effects.stopped:
+            raise RefusedError(STOPPED)
+        done = await workload.run(run_id, arguments.get("spec") or {})
+        more = {"detail": done.detail, "summary": done.summary} if done.detail else {}
+        return {"figures": [figure.document() for figure in done.figures], **more}
 
     async def _run_end(self, run_id: str, arguments: Json) -> Json:
         del arguments
         self._ended[run_id] = None
         while len(self._ended) > _ENDED_MAX:
             del self._ended[next(iter(self._ended))]
-        effects = await self._effects.revert(self._effects.of(run_id=run_id))
+        self._effects.call_off(run_id, None)
+        effects, _ = await asyncio.gather(
+            self._effects.revert(self._effects.of(run_id=run_id)), self.end_workloads(run_id)
+        )
+        figures = [figure.document() for figure in self._probes.figures(run_id)]
         attempts = await self._probes.stop(run_id)
-        body = {"effects": effects, "attempts": attempts, "residue": self._effects.residue(run_id)}
+        residue = await self._effects.residue(run_id)
+        body = {"effects": effects, "attempts": attempts, "figures": figures, "residue": residue}
         if self._certificates is not None:
             mine = [active.effect for active in self._effects.of(run_id=run_id)]
             others = [active.effect for active in self._effects.of() if active.may_hold]
@@ -241,7 +255,12 @@ class Executor:
 
     async def _node_stop(self, run_id: str, arguments: Json) -> Json:
         del run_id, arguments
-        return {"effects": await self._effects.stop()}
+        effects, _ = await asyncio.gather(self._effects.stop(), self.end_workloads())
+        return {"effects": effects}
+
+    async def end_workloads(self, run_id: str | None = None) -> None:
+        """Ends those of that run, or all, at the same time; returns once nothing of them is left."""
+        await asyncio.gather(*(workload.end(run_id) for workload in self._workloads.values()))
 
     async def _node_lift(self, run_id: str, arguments: Json) -> Json:
         del run_id, arguments

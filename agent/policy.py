@@ -43,6 +43,21 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     )
     protected_mounts: list[str] = []  # mount points that no fault may fill or slow down
     protected_containers: list[str] = msgspec.field(default_factory=lambda: ["blackstart-*"])  # by name, patterns
+    namespaces: list[str] = msgspec.field(default_factory=lambda: ["*"])  # of Kubernetes, in which faults may act
+    protected_namespaces: list[str] = msgspec.field(  # and in which they may not all the same
+        default_factory=lambda: ["kube-system", "kube-public", "kube-node-lease", "blackstart*"]
+    )
+    nodes: list[str] = msgspec.field(default_factory=lambda: ["*"])  # of Kubernetes, on which faults may act
+    kubelets: list[str] = msgspec.field(  # names of processes that faults may take for this node's kubelet
+        default_factory=lambda: ["kubelet", "k3s", "k3s-agent", "k3s-server", "kubelite"]
+    )
+    respect_pdb: bool = True  # whether evictions, deletions, scaling and taints that break a budget are refused
+    ramp_namespaces: list[str] = []  # in which `kube.ramp` may make pods; patterns
+    ramp_pods_max: int = 10_000  # of one ramp
+    ramp_images: list[str] = msgspec.field(default_factory=lambda: ["nothing.invalid/none"])  # of its pods; patterns
+    encode_inputs: list[str] = []  # files and folders that `encode` may read, by what they lead to; patterns
+    encode_jobs_max: int = 64  # at a time
+    ramp_real_nodes: bool = False  # whether its pods may come to nodes that are not played
     own_paths: list[str] = []  # set by the agent: where it keeps its own files
     commands: list[list[str]] = []  # argument vectors (patterns) that `command` probes and workloads may run
 
@@ -102,6 +117,26 @@ class Policy(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             for pattern in self.protected_containers:
                 if fnmatch.fnmatchcase(name, pattern):
                     raise RefusedError(f"container {name} is protected by the node's policy ({pattern})")
+        self._check_cluster(touches)
+
+    def _check_cluster(self, touches: Touched) -> None:
+        for space in touches.namespaces:
+            if not any(fnmatch.fnmatchcase(space, pattern) for pattern in self.namespaces):
+                allowed = ", ".join(self.namespaces) or "none"
+                raise RefusedError(f"namespace {space} is not among those that the node's policy names ({allowed})")
+            for pattern in self.protected_namespaces:
+                if fnmatch.fnmatchcase(space, pattern):
+                    raise RefusedError(f"namespace {space} is protected by the node's policy ({pattern})")
+        for program in touches.kubelets:
+            if program not in self.kubelets:
+                allowed = ", ".join(self.kubelets) or "none"
+                raise RefusedError(f"{program} is no kubelet by the node's policy (`kubelets`: {allowed})")
+        for node in touches.nodes:
+            if not any(fnmatch.fnmatchcase(node, pattern) for pattern in self.nodes):
+                allowed = ", ".join(self.nodes) or "none"
+                raise RefusedError(f"node {node} is not among those that the node's policy names ({allowed})")
+        if touches.budgets and self.respect_pdb:
+            raise RefusedError(f"the node's policy respects PodDisruptionBudgets: {'; '.join(touches.budgets)}")
 
     def allows_command(self, arguments: Sequence[str]) -> bool:
         """Whether *arguments* match a listed vector, element by element; a last "*" stands for any rest."""

@@ -1,8 +1,9 @@
 """The stream to the controller: dials out, reconnects, and never loses or repeats what the spool holds.
 
 Invariant: losing the controller stops nothing here but the sending: probes go on, effects end by their deadline (or at
-once where the experiment asked for it), and what was missed is sent after the reconnect, in order. A controller counts
-as heard once its welcome is accepted, and not before; what is refused of it is in the audit before it is answered.
+once where the experiment asked for it), workloads end with the lease, and what was missed is sent after the reconnect,
+in order. A controller counts as heard once its welcome is accepted, and not before; what is refused of it is in the
+audit before it is answered.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Session:
         self._spool, self._executor, self._effects = spool, executor, effects
         self._wake = asyncio.Event()
         self._orders: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Task[None]] = set()  # of workloads
         self._heard_s = time.monotonic()
         self._lease_s, self._heartbeat_s = _LEASE_S, _HEARTBEAT_S
         self._lost = False
@@ -96,6 +98,10 @@ class Session:
                     self._log.warning("no stream to the controller", reason=_reason(error))
                     if any(sign in _reason(error) for sign in _UNREADABLE):
                         self._audit.refused("stream", _reason(error), status="invalid")
+                except asyncio.CancelledError:
+                    if (task := asyncio.current_task()) is None or task.cancelling():
+                        raise
+                    self._log.warning("no stream to the controller", reason="the stream was cancelled")
                 except Exception as error:  # noqa: BLE001 no message may end the agent, nor the effects of others
                     self._log.exception("a stream broke the session")
                     self._audit.refused("stream", f"broke the session: {error!r}", status="failed")
@@ -105,9 +111,9 @@ class Session:
                 await asyncio.sleep(random.uniform(0, most_s))  # noqa: S311 full jitter: a herd spreads itself
         finally:
             lease.cancel()
-            for task in self._orders:
+            for task in (*self._orders, *self._ends):
                 task.cancel()
-            await asyncio.gather(lease, *self._orders, return_exceptions=True)
+            await asyncio.gather(lease, *self._orders, *self._ends, return_exceptions=True)
 
     async def _once(self) -> None:
         async with await self._link() as channel:
@@ -122,6 +128,16 @@ class Session:
                     self._heard_s, self._lost = time.monotonic(), False
 
     async def _outgoing(self, position: _Position) -> AsyncIterator[pb.AgentMessage]:
+        """As `_messages`; gRPC calls the stream cancelled, and says no more, when this raises: so it is said here."""
+        try:
+            async for message in self._messages(position):
+                yield message
+        except Exception as error:
+            self._log.exception("nothing can be sent to the controller")
+            self._audit.refused("stream", f"nothing can be sent: {error!r}", status="failed")
+            raise
+
+    async def _messages(self, position: _Position) -> AsyncIterator[pb.AgentMessage]:
         """Hello, then the spool in order, then heartbeats between."""
         hello = self._hello()
         hello.spool_id = self._spool.id
@@ -181,6 +197,7 @@ class Session:
         self.connected = True
         self._wake.set()
         if welcome.stopped and not self._effects.stopped:
+            self._end_workloads()
             await self._effects.stop()
         self._effects.stopped = welcome.stopped
         self._log.info("connected", epoch=welcome.epoch, to_send=len(self._spool))
@@ -209,7 +226,7 @@ class Session:
 
     def _overtaken(self, order: pb.Order) -> str:
         """Why nobody may give this order any more; empty if its controller may. Asked again when it had to wait."""
-        if self._lost and order.kind == "fault.inject":
+        if self._lost and order.kind in ("fault.inject", "workload.run"):
             return "the controller was lost while the order waited for its moment"
         if order.epoch < (seen := self._spool.epoch):
             return f"the order is of epoch {order.epoch}, a controller of epoch {seen} has taken over"
@@ -250,7 +267,14 @@ class Session:
             if not self._lost and time.monotonic() - self._heard_s > self._lease_s:
                 self._lost = True
                 self.event("controller.lost", "", {"silent_s": self._lease_s})
+                self._end_workloads()
                 await self._effects.lose_controller()
+
+    def _end_workloads(self) -> None:
+        """Beside all else: a removal may take its time, and the link is not to wait for it."""
+        task = asyncio.get_running_loop().create_task(self._executor.end_workloads())
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
 
 
 def _reason(error: Exception) -> str:

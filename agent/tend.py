@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
@@ -20,6 +21,7 @@ from protos.error import BlackstartError
 if TYPE_CHECKING:
     from agent.effect import Effects
 
+T = TypeVar("T")
 TEND_S: Final = 0.25
 _PAUSE_S_MAX: Final = 60.0  # between tries of a stranded effect; doubled from 1 s
 _REST_NS: Final = 50_000_000  # with less than this left, a target that came back is not joined any more
@@ -31,7 +33,7 @@ class Tender:
     def __init__(self, effects: Effects) -> None:
         self._effects = effects
         self._task: asyncio.Task[None] | None = None
-        self._joins: set[asyncio.Task[Any]] = set()
+        self._beside: dict[int, asyncio.Task[None]] = {}  # what may take long, by whose it is
         self._log = structlog.get_logger("agent.tend")
 
     def wake(self) -> None:
@@ -40,7 +42,7 @@ class Tender:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
-        tasks = [task for task in (self._task, *self._joins) if task is not None]
+        tasks = [task for task in (self._task, *self._beside.values()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -49,13 +51,16 @@ class Tender:
         while living := self._living():
             await asyncio.sleep(TEND_S)
             for active in living:
-                await self._look_at(active)
+                self._look_at(active)
             for asked in self._followed():
-                if not asked.joining:
-                    asked.joining = True
-                    task = asyncio.get_running_loop().create_task(self._join(asked))
-                    self._joins.add(task)
-                    task.add_done_callback(self._joins.discard)
+                self._run_beside(asked, self._join)
+
+    def _run_beside(self, whose: T, work: Callable[[T], Coroutine[Any, Any, None]]) -> None:
+        """Starts it unless it is under way: one that waits for a server holds up no other."""
+        key = id(whose)
+        if key not in self._beside:
+            task = self._beside[key] = asyncio.get_running_loop().create_task(work(whose))
+            task.add_done_callback(lambda _: self._beside.pop(key, None))
 
     def _living(self) -> list[Active]:
         """Effects in force, and ended ones of orders whose targets may still come back."""
@@ -64,20 +69,23 @@ class Tender:
             if active.in_force or (active.asked.follow and _left_ns(active.asked) > 0 and active.note)
         ]  # fmt: skip
 
-    async def _look_at(self, active: Active) -> None:
+    def _look_at(self, active: Active) -> None:
         effect = active.effect
         if active.state == "stranded":
             if asyncio.get_running_loop().time() >= active.retry_s:
-                await self._effects.end_and_tell(active)
-                active.pause_s = min(_PAUSE_S_MAX, active.pause_s * 2)
-                active.retry_s = asyncio.get_running_loop().time() + active.pause_s
+                self._run_beside(active, self._retry)
         elif active.state == "injected":
             if clock.left_ns(effect.deadline_ns, effect.suspended_ns) <= 0:
-                await self._effects.end_and_tell(active)
-            elif self._gone(active):
+                self._run_beside(active, self._effects.end_and_tell)
+            elif id(active) not in self._beside and self._gone(active):
                 active.note = "its target went away by itself"
                 self._effects.tell("effect.target_gone", active)
-                await self._effects.end_and_tell(active)
+                self._run_beside(active, self._effects.end_and_tell)
+
+    async def _retry(self, active: Active) -> None:
+        await self._effects.end_and_tell(active)
+        active.pause_s = min(_PAUSE_S_MAX, active.pause_s * 2)
+        active.retry_s = asyncio.get_running_loop().time() + active.pause_s
 
     def _gone(self, active: Active) -> bool:
         look = getattr(self._effects.faults[active.effect.fault], "gone", None)
@@ -98,9 +106,9 @@ class Tender:
         """Puts the fault in force on targets that are there again, within the blast radius of the order."""
         try:
             held = {active.effect.resource for active in self._effects.of() if active.may_hold}
-            planned = self._effects.plan(asked.kind, asked.spec, _left_ns(asked) / 1e9)
+            planned = await self._effects.plan(asked.kind, asked.spec, _left_ns(asked) / 1e9)
             fresh = [effect for effect in planned if effect.resource not in held][: self._room(asked)]
-            if not fresh or self._effects.stopped:
+            if not fresh or self._effects.stopped or not asked.follow:
                 return
             self._effects.refuse_conflicts(fresh)
             lost = [active.effect.id for active in self._effects.of() if active.asked is asked and active.note]
@@ -114,8 +122,6 @@ class Tender:
             self._log.debug("not joined yet", injection=asked.injection, reason=str(error))
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(TEND_S)
-        finally:
-            asked.joining = False
 
 
 def _left_ns(asked: Asked) -> int:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from agent import remote
 from agent.faults.base import Effect, Fault, Undo
 from agent.journal import Journal, Record, Step
 from agent.system import proc
@@ -17,6 +18,7 @@ from protos.error import BlackstartError
 
 _ATTEMPTS: Final = 4
 _PAUSE_S: Final = 0.1  # doubled after each attempt: with four, a revert is given up after 0.7 s
+_SLOW_S: Final = 2.0  # what fails so slowly waits for something that hangs: whoever called tries again later
 
 
 def record(journal: Journal, step: Step, effect: Effect, by: str, note: str = "") -> None:
@@ -28,13 +30,16 @@ def record(journal: Journal, step: Step, effect: Effect, by: str, note: str = ""
 
 
 async def revert(fault: Fault[Any], effect: Effect) -> list[str]:
-    """Reverts with retries; what is left, in words. A reboot has ended effects of another boot, if they end with it."""
+    """Reverts, and again where that fails at once; what is left, in words.
+
+    A reboot has ended effects of another boot, if they end with it.
+    """
     if effect.undo is Undo.SELF_HEALING or (effect.boot_id != proc.boot_id() and not effect.survives_reboot):
         return []
-    pause_s, left = _PAUSE_S, ["not tried"]
+    pause_s, left, began_s = _PAUSE_S, ["not tried"], time.monotonic()
     for attempt in range(_ATTEMPTS):
         left = await attempt_revert(fault, effect)
-        if not left:
+        if not left or time.monotonic() - began_s > _SLOW_S:
             break
         if attempt + 1 < _ATTEMPTS:
             await asyncio.sleep(pause_s)
@@ -46,7 +51,7 @@ async def attempt_revert(fault: Fault[Any], effect: Effect) -> list[str]:
     """One try; what is left, in words. Never raises: a fault whose code breaks must not keep the others in force."""
     try:
         await fault.revert(effect)
-        return fault.residue(effect)
+        return await remote.residue(fault, effect)
     except Exception as error:  # noqa: BLE001 whatever breaks, the rest is to be reverted
         return [f"{type(error).__name__}: {error}"]
 

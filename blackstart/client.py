@@ -10,11 +10,13 @@ import contextlib
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import grpc
 
+from blackstart.apart import apart, stream_apart
 from blackstart.credential import channel_credentials
 from blackstart.settings import Settings, resolve
 from protos import blackstart_operator_pb2 as pb
@@ -39,7 +41,7 @@ T = TypeVar("T")
 
 
 class Client:
-    """A context manager over one TLS channel; safe for use by several threads."""
+    """A context manager over one TLS channel; safe for use by several threads, and after an interrupted call."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or resolve()
@@ -64,7 +66,7 @@ class Client:
         """Returns once the controller has answered; UnreachableError otherwise, within five seconds."""
         check = self._channel.unary_unary(HEALTH, request_serializer=bytes, response_deserializer=bytes)
         try:
-            check(b"", timeout=REACH_S)
+            apart(lambda: check(b"", timeout=REACH_S))
         except grpc.RpcError as error:
             if error.code() in _AWAY:
                 raise self._unreachable(error) from error
@@ -104,7 +106,8 @@ class Client:
         while True:
             try:
                 self._reach_once()
-                for event in self._stub.Watch(pb.WatchRequest(run_id=run_id, after=after)):
+                request = pb.WatchRequest(run_id=run_id, after=after)
+                for event in stream_apart(partial(self._stub.Watch, request)):
                     away_since, pause_s = None, 0.1
                     if event.number > after:
                         after = event.number
@@ -214,7 +217,7 @@ class Client:
         self._reach_once()
         request = pb.InvokeRequest(run_id=run_id, function=function, arguments_json=json.dumps(arguments).encode())
         with self._translated():
-            for reply in self._stub.Invoke(request):
+            for reply in stream_apart(lambda: self._stub.Invoke(request)):
                 if reply.progress:
                     progress(reply.progress)
                 if reply.done:
@@ -228,7 +231,7 @@ class Client:
     def _call(self, kind: type[T], method: str, request: Any, timeout_s: float = CALL_S) -> T:
         self._reach_once()
         with self._translated():
-            reply = getattr(self._stub, method)(request, timeout=timeout_s)
+            reply = apart(lambda: getattr(self._stub, method)(request, timeout=timeout_s))
         assert isinstance(reply, kind)
         return reply
 

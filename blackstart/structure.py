@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blackstart.document import Document, load_mapping
-from protos import catalogue
+from protos import catalogue, reference
 from protos.error import Problem, SpecError
 from protos.specification import check_spec
 
@@ -66,6 +66,15 @@ class _Experiment:
         for index, control in enumerate(self._rows(root.get("controls"))):
             yield from self._control(control, f"controls[{index}]")
         yield from self._variables(root)
+        yield from self._references(root)
+
+    def _references(self, root: dict[str, Any]) -> Found:
+        """Names that calls ask for must have been started before: else that is found only after the fault."""
+        import blackstart.chaos as extension
+
+        for find in (reference.unknown, reference.order_problems):
+            for path, what, remedy in find(root, extension.__all__):
+                yield self._at(path, what, remedy)
 
     def _at(self, path: str, what: str, remedy: str = "") -> Problem:
         return Problem(self.document.where(path), what, remedy)

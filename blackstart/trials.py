@@ -1,7 +1,8 @@
 """Several trials of one experiment, as a distribution. Pure.
 
-Invariant: a trial that gave no figure is counted and never left out in silence. Quantiles are order statistics of what
-was measured; the interval of the median holds it with the stated confidence whatever the distribution (binomial).
+Invariant: a trial that gave no figure is counted: quantiles take it for longer than any that did. Of several agents
+the one that waited longest speaks for its trial. The interval of the median holds it with the stated confidence,
+whatever the distribution (binomial).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-CONFIDENCE: Final = 0.95
+from protos.spread import median_interval, phase_medians, quantile
+
 COMPARED_MIN: Final = 8  # trials on each side, below which the test's approximation does not hold
 REGRESSION_P: Final = 0.01
 REGRESSION_RATIO: Final = 1.1  # of the medians: what is slower by less is not worth a red build
@@ -20,7 +22,10 @@ REGRESSION_RATIO: Final = 1.1  # of the medians: what is slower by less is not w
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Recovery times of one probe after one injection, seconds. *error_s*: the widest half of a trial's own bounds."""
+    """Recovery times of one probe after one injection, seconds; inf: of a trial without a recovery.
+
+    *error_s*: the widest half of a trial's own bounds.
+    """
 
     probe: str
     after: str
@@ -49,23 +54,32 @@ def spreads(documents: Sequence[Mapping[str, Any]]) -> list[Spread]:
 
 
 def _spread(probe: str, after: str, documents: Sequence[Mapping[str, Any]]) -> Spread:
-    entries = [
-        entry for document in documents for entry in document.get("recoveries", ())
-        if (entry["probe"], entry["after"]) == (probe, after)
-    ]  # fmt: skip
+    rows = [
+        [entry for entry in document.get("recoveries", ()) if (entry["probe"], entry["after"]) == (probe, after)]
+        for document in documents
+    ]
     losses = [loss for document in documents for loss in document.get("losses", ()) if loss["probe"] == probe]
-    found = [entry["recovery"] for entry in entries if entry.get("recovery")]
+    found = [one for row in rows if (one := worst([entry.get("recovery") for entry in row])) is not None]
     values = sorted(float(one["value"]) for one in found)
-    lo, hi = median_interval(values)
+    whole = [*values, *[math.inf] * (len(documents) - len(values))]  # a trial without a recovery took longer than any
+    lo, hi = median_interval(whole)
     return Spread(
         probe=probe, after=after, trials=len(documents), measured=len(values),
-        missed=sum(entry["result"] == "missed" for entry in entries),
-        least_s=values[0] if values else math.nan, median_s=quantile(values, 0.5), p95_s=quantile(values, 0.95),
-        most_s=values[-1] if values else math.nan, median_lo_s=lo, median_hi_s=hi,
+        missed=sum(any(entry["result"] == "missed" for entry in row) for row in rows),
+        least_s=values[0] if values else math.nan, median_s=quantile(whole, 0.5), p95_s=quantile(whole, 0.95),
+        most_s=quantile(whole, 1), median_lo_s=lo, median_hi_s=hi,
         error_s=max((max(one["hi"] - one["value"], one["value"] - one["lo"]) for one in found), default=math.nan),
         values=tuple(values), phases=_phases(probe, after, documents),
         lost=sum(int(loss["lost"]) for loss in losses), acknowledged=sum(int(loss["acknowledged"]) for loss in losses),
     )  # fmt: skip
+
+
+def worst(recoveries: Sequence[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+    """The longest of what several agents saw in one trial; None where one of them saw no recovery, or there is none."""
+    found = [one for one in recoveries if one]
+    if not found or len(found) < len(recoveries):
+        return None
+    return max(found, key=lambda one: float(one["value"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,37 +144,13 @@ def slower(before: Sequence[float], now: Sequence[float]) -> float:
 
 
 def _phases(probe: str, after: str, documents: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    took: dict[str, list[float]] = {}
-    for document in documents:
-        for entry in document.get("phases", ()):
-            for step in entry["steps"] if (entry["probe"], entry["after"]) == (probe, after) else ():
-                took.setdefault(step["name"], []).append(float(step["took_s"]))
-    return {name: quantile(sorted(values), 0.5) for name, values in took.items()}
-
-
-def quantile(values: Sequence[float], fraction: float) -> float:
-    """Of sorted *values*, the least that has at least *fraction* of them at or below it; nan for none.
-
-    The median of an even count is the mean of the middle two.
-    """
-    if not values:
-        return math.nan
-    if fraction == 0.5 and len(values) % 2 == 0:
-        return (values[len(values) // 2 - 1] + values[len(values) // 2]) / 2
-    return values[max(0, math.ceil(fraction * len(values)) - 1)]
-
-
-def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Bounds of the median of what sorted *values* were drawn from, by order statistics; nan where there are too few.
-
-    Source: the binomial (sign test) interval, exact for any continuous distribution.
-    """
-    count = len(values)
-    for rank in range(count // 2, 0, -1):  # the narrowest that is wide enough
-        outside = 2 * sum(math.comb(count, below) for below in range(rank)) / 2**count
-        if 1 - outside >= confidence:
-            return values[rank - 1], values[count - rank]
-    return math.nan, math.nan
+    found = [
+        [(str(step["name"]), float(step["took_s"])) for step in entry["steps"]]
+        for document in documents
+        for entry in document.get("phases", ())
+        if (entry["probe"], entry["after"]) == (probe, after)
+    ]
+    return phase_medians(found)
 
 
 def strip(values: Iterable[float], width: int = 60) -> str:

@@ -5,6 +5,7 @@ Nested settings use two underscores: `BLACKSTART_CONTROLLER_BUDGET__TARGETS_MAX=
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,26 @@ class FreezeSettings(BaseModel):
     why: str
 
 
+def _api_server() -> str:
+    """Where a pod finds the API server: what the kubelet put into its environment, which needs no resolver."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        return "https://kubernetes.default.svc"
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+class KubernetesSettings(BaseModel):
+    """The cluster: whose pods may join (`controller.rpc.pod`), and who of several controllers leads (`.leader`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    agents: str = Field(pattern=r"^[a-z0-9.-]+/[a-z0-9.-]+$")  # namespace/service account of the agents' pods
+    server: str = Field(default_factory=_api_server, pattern=r"^https://")
+    account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")  # token and ca.crt of the controller's own
+    lease: str = Field("", pattern=r"^([a-z0-9.-]+/[a-z0-9.-]+)?$")  # namespace/name; empty: the only controller leads
+    lease_s: int = Field(15, ge=3, le=3600)  # how long the others wait for a leader that is gone
+    alive: Path | None = None  # a file that is touched every five seconds, for the kubelet's probes
+
+
 class Settings(BaseSettings):
     """See the module."""
 
@@ -67,6 +88,7 @@ class Settings(BaseSettings):
     environment: tuple[str, ...] = ("BLACKSTART_FARM*", "BLACKSTART_VAR_*")  # what runs may see of the controller's
     budget: BudgetSettings = BudgetSettings(targets_max=100, targets_fraction=0.5)
     freezes: tuple[FreezeSettings, ...] = ()
+    kubernetes: KubernetesSettings | None = None  # none: agents join by one-time tokens alone
     log_level: str = "info"
     exit_on_stdin_eof: bool = False
 
@@ -94,7 +116,7 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
             return init_settings, env_settings, InitSettingsSource(settings_cls, content)
 
     try:
-        return Layered(**{name: value for name, value in flags.items() if value is not None})
+        settings = Layered(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise SpecError(
             *(
@@ -104,6 +126,10 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
                 for row in error.errors()
             )
         ) from error
+    if settings.kubernetes is not None and settings.kubernetes.lease and os.environ.get(f"{PREFIX}STORE_URL") == "":
+        remedy = "the Secret's key `url`: each of several controllers would make a SQLite file of its own"
+        raise SpecError(Problem(f"{PREFIX}STORE_URL", "is empty", remedy))
+    return settings
 
 
 def read_yaml(file: Path, what: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from controller import home, metrics
+from controller import home, metrics, standby
 from controller.admission import Admission, Budget, Domain, Freeze
 from controller.audit import Audit
 from controller.config import Settings, read_yaml
@@ -31,6 +31,7 @@ from controller.rpc.agent_link import AgentLink, Terms
 from controller.rpc.auth import Gate
 from controller.rpc.enrolment import Enrolment
 from controller.rpc.operator import Addresses, Operator
+from controller.rpc.pod import Pods
 from controller.run.agent_event import AgentEvents
 from controller.run.chronicle import Chronicle
 from controller.run.intake import Intake
@@ -46,6 +47,8 @@ from protos import blackstart_operator_pb2_grpc as operator_rpc
 from protos.error import BlackstartError, SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from controller.store.base import ScheduleRecord, Store
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -69,7 +72,23 @@ class Parts:
 
 
 async def run(settings: Settings) -> None:
-    """Serves until SIGTERM, SIGINT, or the end of stdin where that is asked for. BlackstartError if it cannot start."""
+    """Serves until SIGTERM, SIGINT, or the end of stdin where that is asked for. BlackstartError if it cannot start.
+
+    Where a lease is named it stands by first, until it leads.
+    """
+    told, place = asyncio.Event(), settings.kubernetes
+    async with AsyncExitStack() as stack:
+        if place is not None and place.alive is not None:
+            showing = asyncio.create_task(standby.show_alive(place.alive))
+            stack.callback(showing.cancel)
+        if place is None or not place.lease:
+            await _serve(settings, told, standby.always)
+            return
+        _listen_to_signals(told, settings.exit_on_stdin_eof)
+        await standby.while_leading(place, told, lambda leads: _serve(settings, told, leads))
+
+
+async def _serve(settings: Settings, told: asyncio.Event, leads: Callable[[], bool]) -> None:
     main_host, main_port = home.split(settings.listen, "--listen")
     enrol_host, enrol_port = home.split(settings.enrol_listen, "--enrol-listen")
     hosts = sorted(
@@ -78,20 +97,26 @@ async def run(settings: Settings) -> None:
     state = home.open_home(settings.state, hosts)
     async with AsyncExitStack() as stack:
         store = SqlStore(settings.store_url or sqlite_url(settings.state / "store.sqlite"))
-        await store.open()
+        if leads is standby.always:
+            await store.open()
+        elif not await standby.opened(store, told):
+            return
         stack.push_async_callback(store.close)
-        gate_main, gate_enrol = Gate(audit := Audit(store)), Gate(audit, enrolment=True)
+        superseding = asyncio.create_task(standby.end_when_superseded(store))
+        stack.callback(superseding.cancel)
+        gate_main, gate_enrol = Gate(audit := Audit(store), leads), Gate(audit, leads, enrolment=True)
         main, bound = _server(state, gate_main, main_host, main_port, require_client=True)
         enrolment, enrol_bound = _server(state, gate_enrol, enrol_host, enrol_port, require_client=False)
-        told = home.dialled(main_host, settings.hosts)
-        addresses = Addresses(f"{told}:{bound}", f"{home.dialled(enrol_host, settings.hosts)}:{enrol_bound}")
+        named = home.dialled(main_host, settings.hosts)
+        addresses = Addresses(f"{named}:{bound}", f"{home.dialled(enrol_host, settings.hosts)}:{enrol_bound}")
         local = f"{home.dialled(main_host, ())}:{bound}"
         parts = await _compose(settings, state, store, audit, local)
         operator = Operator(
             parts.reach, parts.machine, parts.intake, parts.schedule, parts.stop, state.authority, addresses
         )
         await _register(main, parts, operator, store, state)
-        agent_rpc.add_EnrolmentServicer_to_server(Enrolment(store, state.authority), enrolment)
+        pods = Pods(settings.kubernetes) if settings.kubernetes else None
+        agent_rpc.add_EnrolmentServicer_to_server(Enrolment(store, state.authority, pods), enrolment)
         metrics_address = _open_metrics(stack, settings, state, parts)
         for server in (enrolment, main):
             await server.start()
@@ -104,7 +129,9 @@ async def run(settings: Settings) -> None:
         stack.callback(watching.cancel)
         stack.push_async_callback(parts.machine.shut_down, settings.shutdown_s)
         _say_ready(addresses, metrics_address)
-        await _until_told(settings.exit_on_stdin_eof)
+        if leads is standby.always:
+            _listen_to_signals(told, settings.exit_on_stdin_eof)
+        await told.wait()
         structlog.get_logger("controller").info("shutting down")
 
 
@@ -219,8 +246,8 @@ def _say_ready(addresses: Addresses, metrics_address: str) -> None:
     print(json.dumps(document), flush=True)
 
 
-async def _until_told(exit_on_stdin_eof: bool) -> None:
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
+def _listen_to_signals(told: asyncio.Event, exit_on_stdin_eof: bool) -> None:
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     if exit_on_stdin_eof:
@@ -231,4 +258,3 @@ async def _until_told(exit_on_stdin_eof: bool) -> None:
                 told.set()
 
         loop.add_reader(sys.stdin.fileno(), readable)
-    await told.wait()

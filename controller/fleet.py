@@ -168,13 +168,18 @@ class Fleet:
         """The connected agents, each with what it lacks for *kind*."""
         return [Candidate(m.id, m.labels, m.missing(family, kind)) for m in self.connected()]
 
-    def translation(self, source: Member, target: Member | None) -> Translation | None:
+    def translation(self, source: Member, target: Member | None, at_ns: int = 0) -> Translation | None:
         """From the clock of *source* to that of *target* (None: the controller's); None while that is not known.
 
+        *at_ns*: the instant, on the clock of *source*, for which it has to hold; 0: now. Clocks drift in between.
         Two processes on one kernel read the same CLOCK_MONOTONIC: the same boot id means an offset of exactly zero,
         unless the measured offsets contradict it (a time namespace shifts the clock and keeps the boot id).
         """
         there, here = source.offset(), (target.offset() if target is not None else Offset(0, 0, 0))
+        if at_ns and there is not None:
+            there = source.estimator.at(at_ns)
+            if target is not None and here is not None and there is not None:
+                here = target.estimator.at(at_ns + there.offset_ns - here.offset_ns)
         if source is target:
             return EXACT
         same = source.boot_id == (target.boot_id if target is not None else self._boot_id) != ""

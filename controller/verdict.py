@@ -8,9 +8,9 @@ was checked. Pure functions.
 from __future__ import annotations
 
 import math
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from controller.finding import Finding, Verdict, worst
 from controller.report import format as fmt
 from controller.report.engine_journal import EngineJournal, read_journal
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from controller.report.document import (
+        CascadeEntry,
         CertificateEntry,
         EffectEntry,
         HypothesisEntry,
@@ -27,40 +28,7 @@ if TYPE_CHECKING:
         RecoveryEntry,
         ShareEntry,
     )
-
-
-class Verdict(StrEnum):
-    """Three values, ordered by severity: held < inconclusive < deviated."""
-
-    HELD = "held"
-    INCONCLUSIVE = "inconclusive"
-    DEVIATED = "deviated"
-
-    @property
-    def severity(self) -> int:
-        return _ORDER[self.value]
-
-    def __lt__(self, other: str) -> bool:
-        return self.severity < Verdict(other).severity
-
-    def __le__(self, other: str) -> bool:
-        return self.severity <= Verdict(other).severity
-
-    def __gt__(self, other: str) -> bool:
-        return self.severity > Verdict(other).severity
-
-    def __ge__(self, other: str) -> bool:
-        return self.severity >= Verdict(other).severity
-
-
-_ORDER: Final = {"held": 0, "inconclusive": 1, "deviated": 2}
-
-
-class Finding(NamedTuple):
-    """What one part of the evidence says."""
-
-    verdict: Verdict
-    sentence: str
+    from controller.report.goal import GoalEntry
 
 
 class Judgement(NamedTuple):
@@ -68,11 +36,6 @@ class Judgement(NamedTuple):
 
     verdict: Verdict
     reasons: tuple[str, ...]
-
-
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The gravest of *verdicts*; held for none."""
-    return max(verdicts, default=Verdict.HELD, key=lambda verdict: verdict.severity)
 
 
 def judge(
@@ -83,6 +46,8 @@ def judge(
     recoveries: Sequence[RecoveryEntry] = (),
     losses: Sequence[LossEntry] = (),
     shares: Sequence[ShareEntry] = (),
+    cascades: Sequence[CascadeEntry] = (),
+    goals: Sequence[GoalEntry] = (),
     residue: Sequence[str] = (),
     residue_checked: bool = False,
     certificates: Sequence[CertificateEntry] = (),
@@ -96,6 +61,8 @@ def judge(
         recoveries: every recovery that was measured.
         losses: every ledger that was read back.
         shares: every share of good attempts that was counted.
+        cascades: every order of failures that was looked at.
+        goals: every objective that a workload was held against.
         residue: what the audit found left behind, over all agents.
         residue_checked: whether the audit could be made on every agent that the run touched.
         certificates: of the agents' nodes, before and after.
@@ -107,11 +74,18 @@ def judge(
         *(found for recovery in recoveries for found in recovery_findings(recovery)),
         *(found for loss in losses for found in loss_findings(loss)),
         *(found for share in shares for found in share_findings(share)),
+        *(found for cascade in cascades for found in cascade_findings(cascade)),
+        *(goal_finding(goal) for goal in goals),
         *residue_findings(injections, [*residue, *uncertified(certificates)], residue_checked=residue_checked),
     ]
     if engine is not None:
         findings += _engine_findings(engine, faulted=bool(injections))
-    if not _checked(engine, recoveries) and not losses and all(share.result == "not tested" for share in shares):
+    if (
+        not _checked(engine, recoveries)
+        and not losses
+        and not goals
+        and all(share.result == "not tested" for share in shares)
+    ):
         findings.append(
             Finding(
                 Verdict.INCONCLUSIVE, "Nothing was checked: no hypothesis was declared and no recovery was measured."
@@ -227,6 +201,23 @@ def share_findings(share: ShareEntry) -> Iterator[Finding]:
     )
     verdict = {"met": Verdict.HELD, "missed": Verdict.DEVIATED}.get(share.result, Verdict.INCONCLUSIVE)
     yield Finding(verdict, fmt.sentence(text))
+
+
+def goal_finding(goal: GoalEntry) -> Finding:
+    """What a workload's figure says beside its objective."""
+    verdict = {"met": Verdict.HELD, "missed": Verdict.DEVIATED}.get(goal.result, Verdict.INCONCLUSIVE)
+    return Finding(verdict, goal.sentence())
+
+
+def cascade_findings(cascade: CascadeEntry) -> Iterator[Finding]:
+    """Whether a failure spread in the order that was expected; without one it is a record, and no finding."""
+    if not cascade.order:
+        return
+    expected = ", then ".join(" and ".join(group) for group in cascade.order)
+    verdict = {"met": Verdict.HELD, "missed": Verdict.DEVIATED}.get(cascade.result, Verdict.INCONCLUSIVE)
+    note = f": {cascade.note}" if cascade.note else ""
+    word = "failed" if verdict is Verdict.HELD else "were expected to fail"
+    yield Finding(verdict, fmt.sentence(f"After {cascade.after}, {expected} {word} in this order{note}"))
 
 
 def outcome_findings(outcome: str, engine: EngineJournal | None) -> Iterator[Finding]:

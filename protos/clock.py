@@ -94,6 +94,7 @@ class OffsetEstimator:
             widened_ns = exchange.widened_ns(agent_ns, self._drift_ppm)
             lo_ns, hi_ns = exchange.lo_ns - widened_ns, exchange.hi_ns + widened_ns
             error_ns = (hi_ns - lo_ns + 1) // 2
-            if best is None or error_ns < best.error_ns:
-                best = Offset((lo_ns + hi_ns) // 2, error_ns, max(0, exchange.hi_ns - exchange.lo_ns))
+            rtt_ns = max(0, exchange.hi_ns - exchange.lo_ns)
+            if best is None or (error_ns, rtt_ns) < (best.error_ns, best.rtt_ns):
+                best = Offset((lo_ns + hi_ns) // 2, error_ns, rtt_ns)
         return best

@@ -15,6 +15,7 @@ import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from blackstart.local import switch
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
+    # How long an example takes depends on what else the machine does, and is no property of the code.
+    hypothesis.settings.register_profile(
+        "blackstart", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("blackstart")
     # A shell's background job ignores SIGINT, and so would every process that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not _missing_for_testbed():

@@ -36,6 +36,10 @@ class Touched(msgspec.Struct, kw_only=True):
     paths: list[str] = []  # directories that fail or are slow
     mounts: list[str] = []  # mount points whose space, inodes or throughput is used up
     containers: list[str] = []  # names
+    namespaces: list[str] = []  # of Kubernetes: of objects that are changed, made or ended
+    nodes: list[str] = []  # of Kubernetes, by name
+    kubelets: list[str] = []  # names of processes that are taken for this node's kubelet
+    budgets: list[str] = []  # PodDisruptionBudgets that would be violated, in words
 
 
 class Effect(msgspec.Struct, kw_only=True):
@@ -128,3 +132,18 @@ class Following(Protocol):
 
     def gone(self, effect: Effect) -> bool:
         """Whether the target went away by something else than the fault; asked four times a second."""
+
+
+class Slow(Protocol):
+    """What a fault may offer beside, whose plan needs a process that takes a while to start."""
+
+    plans_elsewhere: ClassVar[bool]  # whether its plan asks a server: then it is made in a thread (`agent.remote`)
+
+    async def warm(self) -> None:
+        """Starts it, so that a plan, which the agent waits for, does not take long. Raises nothing."""
+
+
+class Elsewhere(Protocol):
+    """What a fault may offer beside, whose end asks a server: its `residue` is looked for in a thread."""
+
+    ends_elsewhere: ClassVar[bool]

@@ -36,7 +36,8 @@ class ContainerKill(OnceFault):
     page: ClassVar[Page] = Page(
         does="A signal, SIGKILL by default, ends a container's first process, and with it all the others.",
         mechanism="`via: engine`: the engine's API; `via: process`: pidfd_send_signal(2) to the first process.",
-        proof="The pidfd of the first process reports the exit, and /proc does not have it any more.",
+        proof="The pidfd of the first process reports the exit, and /proc does not have it any more. "
+        "The engine's own event is named beside it.",
         ends="There is nothing to undo: the system under test recovers or does not.",
         limits=target.LIMITS + "What is killed via the engine counts as stopped by hand: the engine does not apply its "
         "restart policy. A container that is removed when it ends (`--rm`) is gone for good.",
@@ -76,4 +77,4 @@ class ContainerKill(OnceFault):
             text = f"the first process {first.name} (pid {first.pid}) runs on after {_GONE_S:g} s"
             return target.receipt(injected, confirmed=False, text=text)
         text = f"the first process {first.name} (pid {first.pid}) is not in /proc any more, within {within_ms:.0f} ms"
-        return target.receipt(injected, confirmed=True, text=text)
+        return target.receipt(injected, confirmed=True, text=text + await target.told(effect, injected, "die"))

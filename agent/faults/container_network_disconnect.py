@@ -30,7 +30,8 @@ class ContainerNetworkDisconnect(target.HeldContainer):
     page: ClassVar[Page] = Page(
         does="A container is taken off one of its networks, and put back with the same aliases and addresses.",
         mechanism="The engine's API, which takes the interface out of the container's network namespace.",
-        proof="/proc says that the namespace of the first process has lost an interface and the addresses on it.",
+        proof="/proc says that the namespace of the first process has lost an interface and the addresses on it. "
+        "The engine's own event is named beside it.",
         ends="A holder that outlives the agent has the engine connect it again at the deadline, or when the agent is "
         "gone; behind it stand the guardian and the journal, also after a reboot.",
         limits=target.LIMITS + "Connections break for good: the interface is another one afterwards. Fixed addresses, "
@@ -70,6 +71,7 @@ class ContainerNetworkDisconnect(target.HeldContainer):
             f"the network namespace of pid {first.pid} has lost {', '.join(lost) or 'no interface'}"
             f" and {len(owned) - len(kept)} of {len(owned)} addresses"
         )
+        text += await target.told(effect, injected, "disconnect")
         return target.receipt(injected, confirmed=confirmed, text=text)
 
     def remedy(self, effect: Effect) -> str:

@@ -27,7 +27,8 @@ class ContainerPause(target.HeldContainer):
     page: ClassVar[Page] = Page(
         does="All processes of a container stand still, and run again at the end: a hang, not a death.",
         mechanism="The engine's API, which freezes the container's cgroup.",
-        proof="The kernel's cgroup file says frozen, and the first process gains no processor time.",
+        proof="The kernel's cgroup file says frozen, and the first process gains no processor time. "
+        "The engine's own event is named beside it.",
         ends="A holder that outlives the agent has the engine resume the container at the deadline, or when the agent "
         "is gone; behind it stand the guardian and the journal. Only that very run of that container is resumed.",
         limits=target.LIMITS + "Connections to it stay open and hang. A container that is paused already is refused. "
@@ -51,6 +52,7 @@ class ContainerPause(target.HeldContainer):
         confirmed = proc.alive(first) and frozen is not False and still
         says = {True: "frozen", False: "not frozen", None: "nothing that can be read here"}[frozen]
         text = f"the cgroup of pid {first.pid} says {says}; {'no' if still else 'some'} processor time in 50 ms"
+        text += await target.told(effect, injected, "pause")
         return target.receipt(injected, confirmed=confirmed, text=text)
 
     def remedy(self, effect: Effect) -> str:

@@ -30,7 +30,8 @@ class ContainerRestart(OnceFault):
     page: ClassVar[Page] = Page(
         does="A container is stopped and at once started again, as an operator or an update would.",
         mechanism="The engine's API: the container's stop signal, SIGKILL after `grace_s`, start.",
-        proof="/proc does not have the old first process any more, and has another whose cgroup is the container's.",
+        proof="/proc does not have the old first process any more, and has another whose cgroup is the container's. "
+        "The engine's own event is named beside it.",
         ends="There is nothing to undo: the container runs again, or the system under test does without.",
         limits=target.LIMITS + "The instant of injection is known to within the stop: the receipt spans it. "
         "Addresses that the engine chooses may change.",
@@ -62,4 +63,5 @@ class ContainerRestart(OnceFault):
         confirmed = fresh is not None and fresh != old and not proc.alive(old)
         now = f"pid {fresh.pid} in its place" if fresh else "none in its place"
         text = f"the first process (pid {old.pid}) is {'still' if proc.alive(old) else 'not'} in /proc, {now}"
+        text += await target.told(effect, injected, "restart")
         return target.receipt(injected, confirmed=confirmed, text=text)

@@ -28,7 +28,8 @@ class ContainerStop(target.HeldContainer):
     page: ClassVar[Page] = Page(
         does="A container is stopped for a while, and started again at the end.",
         mechanism="The engine's API: the container's stop signal, SIGKILL after `grace_s`.",
-        proof="The first process is gone from /proc, and no process is in the container's cgroup.",
+        proof="The first process is gone from /proc, and no process is in the container's cgroup. "
+        "The engine's own event is named beside it.",
         ends="A holder that outlives the agent has the engine start the container shortly before the deadline, or when "
         "the agent is gone; behind it stand the guardian and the journal, also after a reboot. A container that was "
         "started meanwhile, or another under its name, is left alone.",
@@ -58,6 +59,7 @@ class ContainerStop(target.HeldContainer):
         others = [pid for pid in proc.pids() if effect.facts["id"] in engine.cgroups(pid)]
         gone = not proc.alive(first)
         text = f"the first process (pid {first.pid}) is {'not' if gone else 'still'} in /proc; {len(others)} others are"
+        text += await target.told(effect, injected, "die")
         return target.receipt(injected, confirmed=gone and not others, text=text)
 
     def remedy(self, effect: Effect) -> str:

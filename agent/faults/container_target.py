@@ -21,6 +21,8 @@ from agent.system.engine import Container, Engine
 from protos.error import FaultError, Problem, RefusedError, SpecError
 
 _LOOK_TIMEOUT_S = 2.0  # for a residue: an engine that hangs is not waited for longer
+_EVENT_S = 0.5  # for the engine to tell what it saw
+_LOOK_S = 0.05
 LIMITS = (
     "The engine must be this node's own, so that /proc has its containers. "
     "Where several containers match, each is a target. "
@@ -100,6 +102,31 @@ def first_of(effect: Effect) -> proc.Identity:
 
 def receipt(injected: Injected, *, confirmed: bool, text: str) -> Receipt:
     return Receipt(confirmed=confirmed, text=text, lo_ns=injected.lo_ns, hi_ns=injected.hi_ns)
+
+
+async def told(effect: Effect, injected: Injected, *names: str) -> str:
+    """What the engine's own events say, for a receipt: `; the engine's event die came 12 ms after the order`.
+
+    They come from the engine's log of what it saw, not from the answer to our order. That it has none is said; the
+    receipt rests on the kernel.
+    """
+    off_ns = time.time_ns() - time.monotonic_ns()
+    until_ns = time.monotonic_ns() + int(_EVENT_S * 1e9)
+    found: list[tuple[str, int]] = []
+
+    def look(one: Engine) -> list[tuple[str, int]]:
+        return one.events(effect.facts["id"], names, injected.lo_ns + off_ns, time.time_ns())
+
+    while not found and time.monotonic_ns() < until_ns:
+        try:
+            found = await ask(effect, look)
+        except FaultError as error:
+            return f"; its events cannot be read: {error}"
+        await asyncio.sleep(0 if found else _LOOK_S)
+    if not found:
+        return f"; the engine has told of no {' or '.join(names)} within {_EVENT_S:g} s"
+    name, at_ns = found[0]
+    return f"; the engine's event {name} came {(at_ns - off_ns - injected.lo_ns) / 1e6:.0f} ms after the order"
 
 
 async def ask(effect: Effect, what: Callable[[Engine], Any], timeout_s: float = engine.QUICK_S) -> Any:

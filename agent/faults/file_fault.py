@@ -31,7 +31,7 @@ _CAP_SYS_ADMIN = 21
 _ATTEMPTS_MAX = 500
 _SERVER = "agent.faults.file_server"
 Operation = Literal[
-    "open", "read", "write", "fsync", "create", "unlink", "rename", "truncate", "list", "setattr", "close"
+    "open", "open_write", "read", "write", "fsync", "create", "unlink", "rename", "truncate", "list", "setattr", "close"
 ]
 
 LIMITS = (
@@ -50,7 +50,9 @@ class FileSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     operations: Annotated[
         list[Operation],
         Meta(
-            min_length=1, description="what is hit; `create` is also making directories and links, `list` reading one"
+            min_length=1,
+            description="what is hit; `create` is also making directories and links, `list` reading one, `open_write` "
+            "opening a file that exists to change it",
         ),
     ]
     fraction: Annotated[float, Meta(gt=0, le=1, description="of the operations that match")] = 1.0

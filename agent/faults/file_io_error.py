@@ -57,7 +57,8 @@ class FileIoError(file_fault.FileFault):
         )
         untried = [operation for operation in facts["operations"] if not rows.get(operation)]
         missed = [operation for operation in facts["operations"] if operation not in hit and operation not in untried]
-        confirmed = bool(hit) and not missed and not wrong and (not untried or "open" in hit)
+        explained = not untried or not {"open", "open_write"}.isdisjoint(hit)  # no file could be had to try them on
+        confirmed = bool(hit) and not missed and not wrong and explained
         tried = sum(map(len, rows.values()))
         text = f"another process got {facts['errno']} from {', '.join(sorted(hit)) or 'nothing'} in {tried} attempts"
         for words, which in (("no error from", missed), ("could not try", untried), ("other errors:", wrong)):

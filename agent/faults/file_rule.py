@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import os
 import random
 import struct
 from typing import Any, Final
@@ -16,6 +17,7 @@ from agent.system.passnode import Nodes
 
 OPERATIONS: Final = {
     "open": "of a file that exists",
+    "open_write": "the same, only where it is opened to be changed",
     "read": "",
     "write": "also fallocate and copy_file_range",
     "fsync": "also fdatasync",
@@ -55,8 +57,7 @@ class Rule:
 
     def decide(self, request: Request) -> tuple[int, float]:
         """(errno to fail with, seconds to wait before it is done); both 0 when it is left alone."""
-        operation = _operation(request)
-        if operation not in self._operations or not self._matches(request):
+        if self._operations.isdisjoint(_operations(request)) or not self._matches(request):
             return 0, 0.0
         if self._fraction < 1 and self._chance.random() >= self._fraction:
             return 0, 0.0
@@ -78,7 +79,9 @@ def is_named(path: str, names: list[str]) -> bool:
     return any(fnmatch.fnmatchcase(last, name) or fnmatch.fnmatchcase(path, name) for name in names)
 
 
-def _operation(request: Request) -> str:
+def _operations(request: Request) -> tuple[str, ...]:
     if request.op == Op.SETATTR:
-        return "truncate" if struct.unpack_from("<I", request.body)[0] & _SETS_SIZE else "setattr"
-    return _OF.get(request.op, "")  # type: ignore[call-overload, no-any-return] # opcodes that are none of ours
+        return ("truncate" if struct.unpack_from("<I", request.body)[0] & _SETS_SIZE else "setattr",)
+    if request.op == Op.OPEN and struct.unpack_from("<I", request.body)[0] & os.O_ACCMODE != os.O_RDONLY:
+        return ("open", "open_write")
+    return (_OF.get(request.op, ""),)  # type: ignore[call-overload] # opcodes that are none of ours

@@ -98,7 +98,15 @@ def _on_path(act: Callable[[str, int], Any]) -> Callable[[str, int], Any]:
 
 
 def _open(folder: str, _: int) -> None:
-    file = os.open(f"{folder}/probe", os.O_RDONLY)
+    _opened(f"{folder}/probe", os.O_RDONLY)
+
+
+def _open_write(folder: str, _: int) -> None:
+    _opened(f"{folder}/probe", os.O_RDWR)
+
+
+def _opened(path: str, flags: int) -> None:
+    file = os.open(path, flags)
     with contextlib.suppress(OSError):
         os.close(file)
 
@@ -116,6 +124,7 @@ def _close(folder: str, _: int) -> Any:
 
 _WAYS: Final[dict[str, Callable[[str, int], Any]]] = {
     "open": _on_path(_open),
+    "open_write": _on_path(_open_write),
     "read": _on_probe(os.O_RDONLY, lambda file: os.pread(file, 512, 0)),
     "write": _on_probe(os.O_WRONLY, lambda file: os.pwrite(file, _BLOCK, 0)),
     "fsync": _on_probe(os.O_WRONLY, os.fsync),

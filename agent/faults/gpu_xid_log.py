@@ -19,7 +19,7 @@ _LOG: Final = Path("/dev/kmsg")
 
 class XidLogSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     xid: Annotated[int, Meta(ge=1, le=999, description="number of the error: 79 is a GPU that fell off the bus")] = 79
-    pci: Annotated[str, Meta(pattern="^[0-9a-fA-F:.]{1,16}$", description="PCI address in the line")] = "0000:00:00"
+    pci: Annotated[str, Meta(pattern=r"^[0-9a-fA-F:.]{1,16}\Z", description="PCI address in the line")] = "0000:00:00"
 
 
 class GpuXidLog(OnceFault):

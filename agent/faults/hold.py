@@ -34,13 +34,16 @@ def main(argv: list[str]) -> None:
     kind, deadline_ns, parent = argv[0], int(argv[1]), int(argv[2])
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a terminal's Ctrl-C is for the agent, which then ends its holders
+    libc.die_with_parent(parent)  # while nothing is in force: loading a library may take a second
     grip: Grip = importlib.import_module(f"agent.faults.grip_{kind}")
-    if grip.DIES_WITH_AGENT:
-        libc.die_with_parent(parent)
     lines = sys.stdin.buffer.raw  # type: ignore[union-attr] # unbuffered: poll() must see what is unread
     arguments = json.loads(_line(lines))
     if _line(lines) != b"go\n":
         return  # the agent died or thought better of it: nothing was in force
+    if not grip.DIES_WITH_AGENT:
+        libc.outlive_parent()
+        if _is_alone():
+            return  # the agent said go, and died or thought better of it since
     try:
         report = grip.take(arguments, deadline_ns)
     except OSError as error:
@@ -54,6 +57,13 @@ def main(argv: list[str]) -> None:
         pass  # the agent is gone: let go at once
     finally:
         grip.let_go()
+
+
+def _is_alone() -> bool:
+    """Whether nobody can say anything any more."""
+    poll = select.poll()
+    poll.register(0, select.POLLHUP)
+    return bool(poll.poll(0))
 
 
 def _line(source: Any) -> bytes:

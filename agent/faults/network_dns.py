@@ -30,11 +30,11 @@ from protos.error import Problem, RefusedError, SpecError
 _WAIT_S: Final = 1.0  # for an answer, beside the delay that is asked for
 _GENTLE_S: Final = 0.2
 _LATE_ENOUGH: Final = 0.9  # of the delay: the question's way to the resolver counts too
-_PATTERN: Final = r"^(\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?)$"
-_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?$"
+_PATTERN: Final = r"^(\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?)\Z"
+_NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?\Z"
 
 Pattern = Annotated[str, Meta(pattern=_PATTERN, max_length=253)]
-Name = Annotated[str, Meta(pattern=rf"^$|{_NAME}", max_length=253)]
+Name = Annotated[str, Meta(pattern=rf"^\Z|{_NAME}", max_length=253)]
 
 
 class DnsSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -20,6 +20,8 @@ KINDS: Final[dict[str, str]] = {  # kind -> module:class
     "container.pause": "container_pause:ContainerPause",
     "container.restart": "container_restart:ContainerRestart",
     "container.stop": "container_stop:ContainerStop",
+    "deployment.scale": "deployment_scale:DeploymentScale",
+    "dns.coredns_kill": "dns_coredns_kill:DnsCorednsKill",
     "file.io_error": "file_io_error:FileIoError",
     "file.io_slow": "file_io_slow:FileIoSlow",
     "gpu.clock_lock": "gpu_clock_lock:GpuClockLock",
@@ -28,6 +30,7 @@ KINDS: Final[dict[str, str]] = {  # kind -> module:class
     "gpu.power_cap": "gpu_power_cap:GpuPowerCap",
     "gpu.process_kill": "gpu_process_kill:GpuProcessKill",
     "gpu.xid_log": "gpu_xid_log:GpuXidLog",
+    "lease.steal": "lease_steal:LeaseSteal",
     "network.bandwidth": "network_bandwidth:NetworkBandwidth",
     "network.corrupt": "network_corrupt:NetworkCorrupt",
     "network.delay": "network_delay:NetworkDelay",
@@ -38,9 +41,19 @@ KINDS: Final[dict[str, str]] = {  # kind -> module:class
     "network.port_block": "network_port_block:NetworkPortBlock",
     "network.reorder": "network_reorder:NetworkReorder",
     "network.reset": "network_reset:NetworkReset",
+    "node.cordon": "node_cordon:NodeCordon",
+    "node.drain": "node_drain:NodeDrain",
+    "node.partition": "node_partition:NodePartition",
+    "node.stop_kubelet": "node_stop_kubelet:NodeStopKubelet",
+    "node.taint": "node_taint:NodeTaint",
+    "pdb.block": "pdb_block:PdbBlock",
+    "pod.container_kill": "pod_container_kill:PodContainerKill",
+    "pod.kill": "pod_kill:PodKill",
+    "pod.partition": "pod_partition:PodPartition",
     "process.kill": "process_kill:ProcessKill",
     "process.pause": "process_pause:ProcessPause",
     "process.restart_loop": "process_restart_loop:ProcessRestartLoop",
+    "quota.exhaust": "quota_exhaust:QuotaExhaust",
     "resource.cpu": "resource_cpu:ResourceCpu",
     "resource.disk_fill": "resource_disk_fill:ResourceDiskFill",
     "resource.fd_exhaust": "resource_fd_exhaust:ResourceFdExhaust",
@@ -49,6 +62,7 @@ KINDS: Final[dict[str, str]] = {  # kind -> module:class
     "resource.io_throttle": "resource_io_throttle:ResourceIoThrottle",
     "resource.memory": "resource_memory:ResourceMemory",
     "resource.pid_exhaust": "resource_pid_exhaust:ResourcePidExhaust",
+    "rollout.bad_image": "rollout_bad_image:RolloutBadImage",
     "time.clock_skew": "time_clock_skew:TimeClockSkew",
 }
 
@@ -75,6 +89,12 @@ class Faults(Mapping[str, Fault[Any]]):
 def all_faults() -> Faults:
     """Fresh instances, by kind."""
     return Faults()
+
+
+async def warm(faults: Mapping[str, Fault[Any]], kind: str) -> None:
+    """Starts what a plan of this kind would have to wait for, where there is such a thing."""
+    if kind in faults and not faults[kind].missing() and (start := getattr(faults[kind], "warm", None)):
+        await start()
 
 
 def plan(faults: Mapping[str, Fault[Any]], kind: str, spec: dict[str, Any]) -> list[Effect]:

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from agent.faults import target
 from agent.faults.base import Touched
-from agent.system import mount
+from agent.system import mount, proc
 from protos.error import Problem, SpecError
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -36,12 +36,13 @@ class Scope(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
-def resolve(scope: Scope, *, everyone: bool = False) -> dict[str, Any]:
+def resolve(scope: Scope, *, everyone: bool = False, root: proc.Identity | None = None) -> dict[str, Any]:
     """The facts of *scope* here and now: network, root (its process), inode, peers, direction, protocol, ports.
 
     Args:
         scope: as asked.
         everyone: whether no peers mean all of them; else that is an error.
+        root: the process whose namespace is meant, where *scope* does not say.
 
     Raises:
         SpecError: every problem at once.
@@ -53,10 +54,10 @@ def resolve(scope: Scope, *, everyone: bool = False) -> dict[str, Any]:
         problems.append(Problem("spec.ports", "icmp has no ports"))
     if problems:
         raise SpecError(*problems)
-    roots = target.resolve(scope.network_of) if scope.network_of else []
-    network = f"/proc/{roots[0].pid}/ns/net" if roots else ""
+    root = target.resolve(scope.network_of)[0] if scope.network_of else root
+    network = f"/proc/{root.pid}/ns/net" if root else ""
     return {
-        "network": network, "root": msgspec.to_builtins(roots[0]) if roots else None,
+        "network": network, "root": msgspec.to_builtins(root) if root else None,
         "inode": os.stat(network or "/proc/self/ns/net").st_ino,
         "peers": sorted({str(ipaddress.ip_network(peer, strict=False)) for peer in scope.peers or EVERYONE}),
         "direction": scope.direction, "protocol": scope.protocol, "ports": scope.ports,

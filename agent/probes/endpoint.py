@@ -7,14 +7,18 @@ Invariant: a stream that is not closed belongs to exactly one attempt.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import functools
 import os
 import socket
 import ssl
+import threading
 import time
 from typing import Any, Final, Protocol
 
 CHUNK: Final = 65_536
+LOOKUPS_MAX: Final = 128  # threads
 RESOLVE_S: Final = 1.0  # a name is looked up again after a failure, at most this often
 
 
@@ -63,12 +67,16 @@ class TlsStream:
 
 
 class Endpoint:
-    """A host and port, with TLS if *context* is given."""
+    """A host and port, with TLS if *context* is given; *fresh_lookup*: its name is looked up for each connection."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext | None = None, *, fresh_lookup: bool = False
+    ) -> None:
         self._host, self._port, self._context = host, port, context
+        self._fresh_lookup = fresh_lookup and not _is_numeric(host)
         self._address: tuple[socket.AddressFamily, Any] | None = None
         self._lookup: asyncio.Task[None] | None = None
+        self._lookups = 0  # of single connections, under way
         self._looked_up_s = -RESOLVE_S
 
     async def open(self) -> None:
@@ -80,10 +88,13 @@ class Endpoint:
 
     async def connect(self) -> Stream:
         """A fresh connection. OSError as the kernel or TLS has it, gaierror for a name that does not resolve."""
-        if self._address is None:
-            await asyncio.shield(self._looking_up())
-        assert self._address is not None
-        family, address = self._address
+        if self._fresh_lookup:
+            family, address = await self._looked_up()
+        else:
+            if self._address is None:
+                await asyncio.shield(self._looking_up())
+            assert self._address is not None
+            family, address = self._address
         plain = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -106,6 +117,8 @@ class Endpoint:
 
     def _doubt(self) -> None:
         """After a failure: the name may point elsewhere by now."""
+        if self._fresh_lookup:
+            return
         if time.monotonic() - self._looked_up_s >= RESOLVE_S and not _is_numeric(self._host):
             self._looking_up()
 
@@ -114,6 +127,39 @@ class Endpoint:
             self._lookup = asyncio.get_running_loop().create_task(self._resolve())
             self._lookup.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._lookup
+
+    async def _looked_up(self) -> tuple[socket.AddressFamily, Any]:
+        """A lookup for one connection alone, by the system's resolver: its waiting is that of any client.
+
+        A thread of its own each, which the system may hold for longer than the attempt lasts; a process need not wait
+        for it at its end. Too many at a time are our shortage, and say nothing of the service.
+        """
+        if self._lookups >= LOOKUPS_MAX:
+            raise OSError(errno.EAGAIN, f"{LOOKUPS_MAX} lookups of {self._host} are under way")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[tuple[socket.AddressFamily, Any]] = loop.create_future()
+
+        def look() -> None:
+            try:
+                family, _, _, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
+                told = functools.partial(self._tell, answer, (family, address), None)
+            except OSError as error:
+                told = functools.partial(self._tell, answer, None, error)
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(told)
+
+        self._lookups += 1
+        threading.Thread(target=look, name=f"lookup {self._host}", daemon=True).start()
+        return await answer
+
+    def _tell(self, answer: asyncio.Future[Any], found: Any, error: OSError | None) -> None:
+        self._lookups -= 1
+        if answer.done():  # the attempt did not wait for it
+            return
+        if error is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(error)
 
     async def _resolve(self) -> None:
         self._looked_up_s = time.monotonic()

@@ -12,18 +12,20 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from agent.probes import ledgers, registry
 from agent.probes.base import Probe
+from agent.probes.kube import KubeProbe
 from agent.probes.ledger import Ledger
 from agent.probes.log import LogProbe
 from agent.probes.openloop import OpenLoop
 from agent.probes.record import KEPT_MAX, Record
-from agent.probes.tally import tally
+from agent.probes.tally import measured, tally
 from protos.error import ProbeError, Problem, RefusedError, SpecError
+from protos.figure import Figure
 from protos.recovery import Attempts, Code, Question, Recovery, recovery
 
 SECOND_NS: Final = 1_000_000_000
@@ -145,6 +147,14 @@ class ProbeEngine:
             self._probes.pop(key, None)
         return {key[1]: len(running.record) for key, running in stopped}
 
+    def figures(self, run_id: str) -> list[Figure]:
+        """What the run's probes have added up so far, each under its probe's name."""
+        found = []
+        for (run, name), running in self._probes.items():
+            if run == run_id and running is not None and (told := getattr(running.probe, "figures", None)):
+                found += [replace(figure, name=f"{name}: {figure.name}") for figure in told(running.record)]
+        return found
+
     def observe(self, run_id: str, name: str, measure: str, window_s: float) -> dict[str, Any]:
         """One of MEASURES over the attempts that ended in the last *window_s*: `{value, samples}`.
 
@@ -165,7 +175,7 @@ class ProbeEngine:
         if not codes:
             raise ProbeError(f"probe {name}: no attempt gave a result in the last {window_s:g} s")
         span_s = (now_ns - max(from_ns, running.started_ns)) / SECOND_NS
-        return {"value": _measured(measure, codes, sorted(latencies_ns), span_s), "samples": len(codes)}
+        return {"value": measured(measure, codes, sorted(latencies_ns), span_s), "samples": len(codes)}
 
     async def recovery(
         self, run_id: str, name: str, *,
@@ -198,10 +208,10 @@ class ProbeEngine:
         return await ledgers.balance(name, self._running(run_id, name).probe, wait_s)
 
     def marks(self, run_id: str, name: str) -> dict[str, Any]:
-        """What a log probe has found so far: `{marks, overflow}`. ProbeError: no such probe, or another kind."""
+        """What a probe of logs or of Kubernetes has seen so far: `{marks, overflow}`. ProbeError: no such probe."""
         probe = self._running(run_id, name).probe
-        if not isinstance(probe, LogProbe):
-            raise ProbeError(f"probe {name} watches no log: start it with kind log")
+        if not isinstance(probe, LogProbe | KubeProbe):
+            raise ProbeError(f"probe {name} keeps no marks: start it with kind log or kube")
         return {"marks": list(probe.marks), "overflow": probe.overflow}
 
     def count(self, run_id: str, name: str, from_ns: int, to_ns: int) -> dict[str, Any]:
@@ -284,12 +294,3 @@ def _problems(
     if p99_max_ms is not None and not (isinstance(p99_max_ms, int | float) and p99_max_ms > 0):
         problems.append(Problem("p99_max_ms", f"{p99_max_ms!r} is not a number above 0"))
     return problems
-
-
-def _measured(measure: str, codes: list[int], latencies_ns: list[int], span_s: float) -> float:
-    if measure == "success_fraction":
-        return codes.count(Code.OK) / len(codes)
-    if measure == "rate_s":
-        return len(codes) / max(span_s, 1e-9)
-    quantile = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}[measure]
-    return latencies_ns[math.ceil(quantile * len(latencies_ns)) - 1] / MS_NS

@@ -23,8 +23,11 @@ from agent.probes.base import ProbeSpec
 from agent.probes.hls_look import Looker
 from agent.probes.hls_rung import Rung
 from agent.probes.limit import Limit
+from agent.probes.lost import lost_s
 from agent.probes.message import MalformedError
+from agent.probes.record import Record
 from agent.probes.web import Web, WebSpec, failure, usable
+from protos.figure import Figure, Measured
 from protos.recovery import Code
 
 RUNGS_MAX: Final = 16
@@ -107,6 +110,21 @@ class HlsProbe:
         """Seconds in which the stream was not good, and of programme that no segment covers (of the worst rung)."""
         missing_s = max((rung.missing_s for rung in self._rungs.values()), default=0.0)
         return {"lost_s": round(self.lost_s, 3), "missing_s": round(missing_s, 3)}
+
+    def figures(self, record: Record) -> list[Figure]:
+        """Stream-minutes that viewers lost, by what *record* saw, and minutes that no segment covers."""
+        found = []
+        attempts = record.attempts(0)
+        if not record.dropped and (lost := lost_s(attempts, time.monotonic_ns())) is not None:
+            lo_s, hi_s = lost
+            method = "outages that attempts on its playlists saw"
+            measured = Measured(method, len(attempts.code), lo_s / 60, hi_s / 60)
+            found.append(Figure("stream lost", (lo_s + hi_s) / 120, "stream-minutes", measured))
+        if any(rung.stamped for rung in self._rungs.values()):
+            missing = self.found()["missing_s"] / 60
+            measured = Measured("stamps of the segments that were listed", len(attempts.code), missing, missing)
+            found.append(Figure("programme missing", missing, "minutes", measured))
+        return found
 
     async def _ask(self, begun_s: float) -> tuple[Code, str]:
         content = await self._get(self._spec.url)

@@ -15,6 +15,7 @@ class Rung:
         self._begun_s = self._advanced_s = self._looked_s = 0.0
         self._known: Media | None = None
         self.missing_s = 0.0  # of programme between segments that followed each other, by their stamps
+        self.stamped = False  # whether there are any
 
     def judge(
         self, playlist: Media, *, begun_s: float, now_s: float, wall_s: float, age_max_s: float,
@@ -69,6 +70,7 @@ class Rung:
         latest = before.segments[-1].stamp_s if before.segments else None
         if latest is None:
             return
+        self.stamped = True
         until_s = latest + before.segments[-1].duration_s
         for segment in playlist.segments:
             if segment.stamp_s is not None and segment.stamp_s > latest:

@@ -12,6 +12,7 @@ from agent.probes.dns import DnsProbe
 from agent.probes.grpc import GrpcProbe
 from agent.probes.hls import HlsProbe
 from agent.probes.http import HttpProbe
+from agent.probes.kube import KubeProbe
 from agent.probes.log import LogProbe
 from agent.probes.nats import NatsProbe
 from agent.probes.object import ObjectProbe
@@ -26,8 +27,8 @@ Allowed = Callable[[list[str]], bool]
 KINDS: Final[dict[str, type[Any]]] = {
     probe.kind: probe
     for probe in (
-        AmqpProbe, CommandProbe, DnsProbe, GrpcProbe, HlsProbe, HttpProbe, LogProbe, NatsProbe, ObjectProbe,
-        PostgresProbe, ProcessProbe, RedisProbe, TcpProbe,
+        AmqpProbe, CommandProbe, DnsProbe, GrpcProbe, HlsProbe, HttpProbe, KubeProbe, LogProbe, NatsProbe,
+        ObjectProbe, PostgresProbe, ProcessProbe, RedisProbe, TcpProbe,
     )
 }  # fmt: skip
 

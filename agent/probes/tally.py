@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from typing import Any
 
@@ -29,3 +30,13 @@ def tally(attempts: Attempts, from_ns: int, to_ns: int) -> dict[str, Any]:
         "from_ns": due[first] if first < last else from_ns,
         "to_ns": due[last - 1] + attempts.interval_ns if first < last else from_ns,
     }  # fmt: skip
+
+
+def measured(measure: str, codes: list[int], latencies_ns: list[int], span_s: float) -> float:
+    """One of the engine's measures over attempts that ended within *span_s*; *latencies_ns* are sorted."""
+    if measure == "success_fraction":
+        return codes.count(Code.OK) / len(codes)
+    if measure == "rate_s":
+        return len(codes) / max(span_s, 1e-9)
+    quantile = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}[measure]
+    return latencies_ns[math.ceil(quantile * len(latencies_ns)) - 1] / 1e6

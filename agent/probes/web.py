@@ -34,6 +34,7 @@ class WebSpec(ProbeSpec):
     url: str
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     keepalive: bool = False
+    fresh_lookup: bool = False  # the host's name is looked up for each connection, not only after a failure
     ca_path: str = ""  # authority of the service's certificate; empty: the system's
     verify: bool = True
 
@@ -68,7 +69,8 @@ class Web:
         secure = any(scheme == "https" for scheme, _, _ in origins)
         context = _context(spec.ca_path, verify=spec.verify) if secure else None
         self._endpoints = {
-            one: Endpoint(one[1], one[2], context if one[0] == "https" else None) for one in sorted(origins)
+            one: Endpoint(one[1], one[2], context if one[0] == "https" else None, fresh_lookup=spec.fresh_lookup)
+            for one in sorted(origins)
         }
 
     async def open(self) -> None:
@@ -140,7 +142,7 @@ class Web:
 
     def _request(self, method: str, parts: SplitResult, content: bytes | None, headers: dict[str, str]) -> bytes:
         defaults = {
-            "Host": parts.netloc.rpartition("@")[2],
+            "Host": host(parts),
             "User-Agent": "blackstart-probe",
             "Accept": "*/*",
             "Connection": "keep-alive" if self._spec.keepalive else "close",
@@ -167,6 +169,11 @@ def usable(url: str) -> bool:
     except ValueError:
         return False
     return good and url.isascii() and not any(character <= " " or character == "\x7f" for character in url)
+
+
+def host(parts: SplitResult) -> str:
+    """What the header `Host` says: the port too, where the url names one."""
+    return parts.netloc.rpartition("@")[2]
 
 
 def origin(parts: SplitResult) -> Origin:

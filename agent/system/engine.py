@@ -14,7 +14,7 @@ import importlib.util
 import itertools
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -146,6 +146,13 @@ class Engine:
                 id_, network, ipv4_address=ipv4 or None, ipv6_address=ipv6 or None, **settings
             )
 
+    def events(self, id_: str, names: Sequence[str], since_ns: int, until_ns: int) -> list[tuple[str, int]]:
+        """What the engine itself tells of a container in a span of the wall clock: (event, wall ns), in order."""
+        span = {"since": f"{since_ns / 1e9:.9f}", "until": f"{until_ns / 1e9:.9f}"}
+        with _translated(self._host):
+            rows = list(self._api.events(**span, filters={"event": list(names)}, decode=True))
+        return [(str(row["Action"]), int(row["timeNano"])) for row in rows if id_ in _concerned(row)]
+
     def has_network(self, id_: str) -> bool:
         try:
             with _translated(self._host):
@@ -153,6 +160,12 @@ class Engine:
         except FileNotFoundError:
             return False
         return True
+
+
+def _concerned(row: dict[str, Any]) -> tuple[str, str]:
+    """Whom an event is about: a container, or a network and the container at its end."""
+    actor = row.get("Actor") or {}
+    return str(actor.get("ID", "")), str((actor.get("Attributes") or {}).get("container", ""))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ Fork holders on the main thread only: PR_SET_PDEATHSIG watches the thread that f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -45,15 +46,24 @@ class Holder:
         self._child.stdin.write(json.dumps(arguments).encode() + b"\n")
         self._child.stdin.flush()
 
+    def dismiss(self) -> None:
+        """Ends its input: it lets go by itself, after what it has begun. Harmless to repeat."""
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.close()
+
     async def engage(self) -> dict[str, Any]:
         """Says go; returns what the holder reports once the fault is in force. FaultError if it cannot be."""
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(b"go\n")
             self._child.stdin.flush()
-        except BrokenPipeError as error:
+        except (BrokenPipeError, ValueError) as error:  # ValueError: dismissed
             raise FaultError("the process that was to hold the fault died at its start") from error
-        line = await asyncio.wait_for(self._line(), _START_TIMEOUT_S)
+        try:
+            line = await asyncio.wait_for(self._line(), _START_TIMEOUT_S)
+        except TimeoutError as error:  # what it has begun is for the revert, which ends it
+            raise FaultError(f"the holder did not take hold within {_START_TIMEOUT_S:g} s") from error
         report: dict[str, Any] = json.loads(line) if line else {"error": "the holder died before the fault took hold"}
         if "error" in report:
             await release(self.identity)

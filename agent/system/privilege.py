@@ -5,17 +5,33 @@ Source: capabilities(7), ptrace(2) "Ptrace access mode checking", proc(5).
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from agent.system import libc
+
 CAP_NET_ADMIN: Final = 12
 CAP_SYS_PTRACE: Final = 19
+CAP_SYS_NICE: Final = 23
 CAP_SYS_RESOURCE: Final = 24
 
 
 def has_capability(number: int) -> bool:
     return bool(int(_status(os.getpid()).get("CapEff", "0"), 16) >> number & 1)
+
+
+@contextlib.contextmanager
+def without(number: int) -> Iterator[None]:
+    """This thread, and those that it starts meanwhile, have no such capability, if the kernel lets it go."""
+    effective, permitted, inheritable = libc.capabilities()
+    libc.set_capabilities(effective & ~(1 << number), permitted, inheritable)
+    try:
+        yield
+    finally:
+        libc.set_capabilities(effective, permitted, inheritable)
 
 
 def tracer(pid: int) -> int:

@@ -6,16 +6,18 @@ The processor time is the child's own, by wait4(2): nothing is sampled.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
 from agent.system import libc
+from agent.workloads.base import Done
 from protos.error import ProbeError, Problem, RefusedError, SpecError
 from protos.figure import Figure, Measured
 
@@ -26,6 +28,14 @@ class CommandSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     repeat: int = 1
 
 
+class _Going(NamedTuple):
+    """One that runs now: *told* to end, and *ended*."""
+
+    run_id: str
+    told: asyncio.Event
+    ended: asyncio.Event
+
+
 class CommandWorkload:
     """Runs argv without a shell; each run's wall and processor seconds, and the number that failed."""
 
@@ -33,8 +43,9 @@ class CommandWorkload:
 
     def __init__(self, allowed: Callable[[Sequence[str]], bool]) -> None:
         self._allowed = allowed
+        self._going: list[_Going] = []
 
-    async def run(self, document: dict[str, Any]) -> list[Figure]:
+    async def run(self, run_id: str, document: dict[str, Any]) -> Done:
         """Figures over all repeats. SpecError, RefusedError by policy, ProbeError if it cannot be run."""
         try:
             spec = msgspec.convert(document, CommandSpec)
@@ -45,19 +56,36 @@ class CommandWorkload:
         if not self._allowed(spec.argv):
             raise RefusedError(f"the node's policy does not allow the command {spec.argv[0]!r} with these arguments")
         wall_s, cpu_s, failures = [], [], 0
-        for _ in range(spec.repeat):
-            wall, cpu, code = await _once(spec)
-            wall_s.append(wall)
-            cpu_s.append(cpu)
-            failures += code != 0
-        return [
+        going = _Going(run_id, asyncio.Event(), asyncio.Event())
+        self._going.append(going)
+        try:
+            for _ in range(spec.repeat):
+                wall, cpu, code = await _once(spec, going.told)
+                if going.told.is_set():
+                    raise ProbeError(f"the command {spec.argv[0]} was ended before it was through")
+                wall_s.append(wall)
+                cpu_s.append(cpu)
+                failures += code != 0
+        finally:
+            self._going.remove(going)
+            going.ended.set()
+        figures = [
             _figure("wall_s", wall_s, "s", "monotonic clock around the process"),
             _figure("cpu_s", cpu_s, "s", "wait4 of the process"),
             Figure("failures", failures, "runs", Measured("exit codes", spec.repeat, failures, failures)),
         ]
+        return Done(figures)
+
+    async def end(self, run_id: str | None = None) -> None:
+        """Kills those of that run, or all."""
+        chosen = [going for going in self._going if run_id in (None, going.run_id)]
+        for going in chosen:
+            going.told.set()
+        await asyncio.gather(*(going.ended.wait() for going in chosen))
 
 
-async def _once(spec: CommandSpec) -> tuple[float, float, int]:
+async def _once(spec: CommandSpec, told: asyncio.Event) -> tuple[float, float, int]:
+    """One run: wall and processor seconds, exit code; killed after its time, and once it is *told* to end."""
     agent_pid = os.getpid()
     started = time.monotonic()
     try:
@@ -68,12 +96,16 @@ async def _once(spec: CommandSpec) -> tuple[float, float, int]:
     except OSError as error:
         raise ProbeError(f"cannot run {spec.argv[0]}: {error.strerror}") from error
     waiting = asyncio.get_running_loop().run_in_executor(None, os.wait4, child.pid, 0)
+    end = asyncio.ensure_future(told.wait())
     try:
-        _, status, usage = await asyncio.wait_for(asyncio.shield(waiting), spec.timeout_s)
-    except (TimeoutError, asyncio.CancelledError):
-        os.killpg(child.pid, signal.SIGKILL)
+        await asyncio.wait((waiting, end), timeout=spec.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        end.cancel()
+        if not waiting.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
         _, status, usage = await waiting
-    child.returncode = os.waitstatus_to_exitcode(status)
+        child.returncode = os.waitstatus_to_exitcode(status)
     return time.monotonic() - started, usage.ru_utime + usage.ru_stime, child.returncode
 
 

@@ -5,6 +5,7 @@ Invariant: the functions here are the ones of docs/architecture.md ("Driver func
 
 from blackstart.chaos.driver import (
     capacity,
+    cascade,
     data_loss,
     inject,
     observe,
@@ -18,6 +19,6 @@ from blackstart.chaos.driver import (
 )  # fmt: skip
 
 __all__ = [
-    "capacity", "data_loss", "inject", "observe", "phases", "recovery", "revert", "run_workload", "start_probe",
-    "steady", "uptime",
+    "capacity", "cascade", "data_loss", "inject", "observe", "phases", "recovery", "revert", "run_workload",
+    "start_probe", "steady", "uptime",
 ]  # fmt: skip

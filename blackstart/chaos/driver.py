@@ -191,11 +191,11 @@ def uptime(probe: str, objective: str | None = None, period: str = "month") -> J
 
 
 def phases(probe: str, events: list[str], order: list[str], after: str | None = None) -> Json:
-    """What a recovery consists of, as the services' own logs tell it; to be asked after `recovery`.
+    """What a recovery consists of, as the services' own logs or Kubernetes tell it; to be asked after `recovery`.
 
     Args:
         probe: the one whose recovery was measured.
-        events: names of probes of kind log.
+        events: names of probes of kind log or kube.
         order: names of their marks, such as detect, decide, act, serve; what is left until the probe is good is client.
         after: name of the injection; the last one if left out.
 
@@ -204,6 +204,22 @@ def phases(probe: str, events: list[str], order: list[str], after: str | None = 
     """
     arguments = {"probe": probe, "events": list(events), "order": list(order), "after": after}
     return dict(_invoke("phases", arguments))
+
+
+def cascade(probes: list[str], after: str | None = None, order: list[Any] | None = None) -> Json:
+    """In which order services failed after an injection; to be asked after the `recovery` of each.
+
+    Args:
+        probes: names, of at least two.
+        after: name of the injection; the last one if left out.
+        order: what is expected: names, each of which must have failed before the next one, and lists of names that may
+            fail in any order among themselves; nothing if left out.
+
+    Returns:
+        `{after, steps: [{probe, agent_id, failed, lo_s, hi_s, end_lo_s, end_hi_s}], order, result, note}`; seconds from
+        the injection.
+    """
+    return dict(_invoke("cascade", {"probes": probes, "after": after, "order": order}))
 
 
 def run_workload(kind: str, targets: Json, spec: Json) -> Json:

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from blackstart.cli import approvals, certs, doctor, faults, fleet, local, run, runs, schedule, services, validate
+from blackstart.cli import (
+    approvals,
+    certs,
+    doctor,
+    faults,
+    fleet,
+    local,
+    run,
+    runs,
+    schedule,
+    services,
+    testcluster,
+    validate,
+)
 from blackstart.cli.connection import Flags
 
 app = typer.Typer(
@@ -43,6 +56,7 @@ def options(
 app.command("up")(local.up)
 app.command("gameday")(local.gameday)
 app.add_typer(services.app, name="services")
+app.add_typer(testcluster.app, name="testcluster")
 app.command("run")(run.run)
 app.add_typer(runs.app, name="runs")
 app.command("approve")(approvals.approve)

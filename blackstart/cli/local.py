@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from protos.error import SpecError
+
 State = Annotated[
     Path | None, typer.Option("--state", metavar="DIR", help="Where state is kept; default: ~/.local/state/blackstart.")
 ]
@@ -16,8 +18,33 @@ def up(
         str | None, typer.Option(metavar="HOST:PORT", help="Address; default: a free local port.")
     ] = None,
     farm: Annotated[bool, typer.Option(help="Start the small encode farm, too.")] = False,
+    kubernetes: Annotated[
+        bool, typer.Option("--kubernetes", help="Install into the cluster of KUBECONFIG instead, and return.")
+    ] = False,
+    overlay: Annotated[
+        str, typer.Option(metavar="NAME", help="With --kubernetes: one of deploy/kubernetes/overlays, or a directory.")
+    ] = "base",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --kubernetes: only have the API server check everything.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="With --kubernetes: overwrite ConfigMaps that were edited since.")
+    ] = False,
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", min=0, help="With --kubernetes: how long to wait for it; 0: not at all.")
+    ] = 300,
 ) -> None:
     """Start a controller and an agent here, in the foreground, ready for `blackstart run`."""
+    if kubernetes:
+        if listen or farm:
+            raise SpecError("--listen and --farm are of an installation on this machine, and not with --kubernetes")
+        from blackstart.install.apply import up as install
+        from blackstart.settings import state_directory
+
+        folder = (state or state_directory() / "kubernetes").absolute()
+        raise typer.Exit(install(overlay=overlay, state=folder, dry_run=dry_run, wait_s=wait_s, replace=replace))
+    if dry_run or replace or overlay != "base":
+        raise SpecError("--dry-run, --replace and --overlay are for --kubernetes")
     from blackstart.local.stack import up as start
     from blackstart.settings import state_directory
 

@@ -23,11 +23,15 @@ def run(
         Path | None, typer.Option(help="JSON of earlier trials: exit 1 where recovery has become slower.")
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write the trials as JUnit, too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the trials as a page with plots, too.")] = None,
     json: Json = False,
 ) -> None:
     """Run an experiment. Ctrl-C aborts it and waits for the reverts."""
-    if trials == 1 and (baseline or junit):
-        raise SpecError(Problem("--baseline" if baseline else "--junit", "is of several trials", "add --trials 20"))
+    asked = {"--baseline": baseline, "--junit": junit, "--html": html}
+    if trials == 1 and (given := next((name for name, value in asked.items() if value), "")):
+        raise SpecError(Problem(given, "is of several trials", "add --trials 20"))
+    if html and junit and html.absolute() == junit.absolute():
+        raise SpecError(Problem("--html", "is the same file as --junit", "name two"))
     experiment, submission = read_submission(file, var, profile)
     with connect(context) as client, placed(file):
         if dry_run:
@@ -38,7 +42,8 @@ def run(
         if trials > 1:
             from blackstart.cli.trials import Trials, read_baseline, writable
 
-            wanted = Trials(trials, settle_s, read_baseline(baseline), writable(junit))
+            files = {"junit": writable("--junit", junit), "html": writable("--html", html)}
+            wanted = Trials(trials, settle_s, read_baseline(baseline), files)
             raise typer.Exit(wanted.run(client, experiment, submission, as_json=json))
         submitted = client.submit(experiment, **submission)
         if not watch:

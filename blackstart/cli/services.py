@@ -20,7 +20,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="Their description, s
 @app.command()
 def up(file: File, state: State = None, set_: Variables = None) -> None:
     """Start the services, a controller and an agent on each host, in the foreground. Needs root."""
-    from blackstart.local.services import up as start
+    from blackstart.local.service_run import up as start
 
     raise typer.Exit(start(file, _state(state), _pairs(set_)))
 
@@ -28,12 +28,12 @@ def up(file: File, state: State = None, set_: Variables = None) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def exec(context: typer.Context, state: State = None) -> None:  # noqa: A001 - the command's name
     """Carry out a command where the services are: `services exec -- blackstart run FILE`."""
-    from blackstart.local.services import run_inside
+    from blackstart.local.service_run import run_inside
     from protos.error import Problem, SpecError
 
     if not context.args:
         raise SpecError(Problem("services exec", "names no command", "write: services exec -- blackstart agents list"))
-    raise typer.Exit(run_inside(_state(state), context.args))
+    run_inside(_state(state), context.args)
 
 
 def _state(state: Path | None) -> Path:

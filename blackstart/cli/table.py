@@ -76,6 +76,8 @@ def show_run(document: Mapping[str, Any], console: Console) -> None:
     reasons("", document.get("reasons") or [], console)
     for entry in document.get("phases") or ():
         console.print(Text(f"  {phases(entry)}"), soft_wrap=True)
+    for entry in document.get("cascades") or ():
+        console.print(Text(f"  {cascade(entry)}"), soft_wrap=True)
     if document.get("injections"):
         residue(document.get("zero_residue") or {}, console)
 
@@ -83,8 +85,18 @@ def show_run(document: Mapping[str, Any], console: Console) -> None:
 def phases(entry: Mapping[str, Any]) -> str:
     """What a recovery consisted of, in one line."""
     parts = " + ".join(f"{step['name']} {step['took_s']:.2f} s" for step in entry["steps"])
-    lacks = f"; no log told of {', '.join(entry['missing'])}" if entry["missing"] else ""
+    lacks = f"; nothing told of {', '.join(entry['missing'])}" if entry["missing"] else ""
     return f"{entry['probe']} after {entry['after']}: {parts or 'nothing was seen'}{lacks}"
+
+
+def cascade(entry: Mapping[str, Any]) -> str:
+    """What failed when, in one line."""
+    parts = [
+        f"{step['probe']} [{step['failed']['lo']:.2f}, {step['failed']['hi']:.2f}] s" if step["failed"]
+        else f"{step['probe']} was not seen to"
+        for step in entry["steps"]
+    ]  # fmt: skip
+    return f"failed after {entry['after']}: {', '.join(parts)}"
 
 
 def residue(certificate: Mapping[str, Any], console: Console) -> None:

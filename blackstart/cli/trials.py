@@ -6,6 +6,7 @@ import json
 import math
 import random
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +30,7 @@ class Trials:
     count: int
     settle_s: float
     earlier: list[dict[str, Any]]  # spreads of a baseline; empty: none
-    junit: Path | None
+    files: dict[str, Path | None]  # by format: reports to write
 
     def run(self, client: Client, experiment: Any, submission: Any, *, as_json: bool) -> Exit:
         """Runs the experiment so often; the worst exit code. After Ctrl-C what there is."""
@@ -38,14 +39,18 @@ class Trials:
         found = spreads(documents)
         compared = compare(found, self.earlier) if self.earlier else []
         if as_json:
-            rows = {"runs": [document(run) for run in runs], "spreads": [asdict(one) for one in found]}
-            print_json(rows | ({"comparisons": [asdict(one) for one in compared]} if compared else {}))
+            rows = {"runs": [document(run) for run in runs], "spreads": [_plain(one) for one in found]}
+            print_json(rows | ({"comparisons": [_plain(one) for one in compared]} if compared else {}))
         else:
-            _show(found, documents)
+            _show(found)
+            _verdicts(runs)
             for one in compared:
                 console().print(f"{one.probe} after {one.after}: {one.words}", style="red" if one.worse else "")
-        if self.junit is not None:
-            self.junit.write_bytes(client.report([run.id for run in runs], "junit")[1])
+        for form, path in self.files.items():
+            if path is not None and runs:
+                title = f"{runs[0].title}, {len(runs)} trials"
+                path.write_bytes(client.report([run.id for run in runs], form, title)[1])
+                console(error=as_json).print(f"{form}: {path}")
         if any(one.worse for one in compared):
             codes.append(Exit.DEVIATED)
         return next(
@@ -88,44 +93,64 @@ def read_baseline(path: Path | None) -> list[dict[str, Any]]:
     raise SpecError(Problem(f"--baseline {path}", "holds no recovery times", _REMEDY))
 
 
-def writable(path: Path | None) -> Path | None:
+def writable(option: str, path: Path | None) -> Path | None:
     """*path*, once it is known that the report can be written there: not found out after an hour of trials."""
     if path is not None:
+        there = path.exists()
         try:
             path.open("ab").close()
+            if not there:
+                path.unlink()  # what is interrupted leaves no empty report
         except OSError as error:
-            raise SpecError(Problem(f"--junit {path}", f"cannot be written: {error.strerror}")) from error
+            raise SpecError(Problem(f"{option} {path}", f"cannot be written: {error.strerror}")) from error
     return path
+
+
+def _plain(one: Any) -> dict[str, Any]:
+    """For JSON, which knows neither inf nor nan: null for what was not reached or cannot be told."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(one).items()
+    }
+
+
+def _seconds(value: float) -> str:
+    return "not reached" if math.isinf(value) else "-" if math.isnan(value) else f"{value:.2f} s"
 
 
 def _interval(one: Spread) -> str:
     if math.isnan(one.median_lo_s):
         return "takes 6 trials"
-    return f"[{one.median_lo_s:.2f}, {one.median_hi_s:.2f}]"
+    return f"{_seconds(one.median_lo_s)} to {_seconds(one.median_hi_s)}"
 
 
-def _show(found: list[Spread], documents: list[Any]) -> None:
+def _verdicts(runs: list[Any]) -> None:
+    """How the trials ended, and why those did that did not hold, each reason once."""
+    counts = Counter(run.verdict or "aborted" for run in runs)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    console().print(f"{len(runs)} trials: {told or 'none'}", style="bold")
+    for reason, count in Counter(run.reason for run in runs if run.verdict != "held").items():
+        console().print(f"  {count} x {reason}", soft_wrap=True)
+
+
+def _show(found: list[Spread]) -> None:
     print_table(
         ("recovery", "trials", "missed", "min", "median", "95 % of median", "p95", "max", "each within", "lost"),
         [
             (
                 f"{one.probe} after {one.after}", f"{one.measured} of {one.trials}", str(one.missed),
-                *(f"{value:.2f} s" for value in (one.least_s, one.median_s)),
+                *map(_seconds, (one.least_s, one.median_s)),
                 _interval(one),
-                *(f"{value:.2f} s" for value in (one.p95_s, one.most_s)), f"±{one.error_s:.2f} s",
-                f"{one.lost} of {one.acknowledged}",
+                *map(_seconds, (one.p95_s, one.most_s)), f"±{_seconds(one.error_s)}",
+                f"{one.lost} of {one.acknowledged}" if one.acknowledged else "-",
             )
             for one in found
         ],
         "no recovery was measured",
     )  # fmt: skip
     for one in found:
-        values = [
-            entry["recovery"]["value"] for row in documents for entry in row.get("recoveries", ())
-            if (entry["probe"], entry["after"]) == (one.probe, one.after) and entry.get("recovery")
-        ]  # fmt: skip
-        if plot := strip(values):
-            console().print(f"0 s |{plot}| {one.most_s:.2f} s", soft_wrap=True)
+        if plot := strip(one.values):
+            console().print(f"0 s |{plot}| {one.values[-1]:.2f} s", soft_wrap=True)
         if one.phases:
             told = " + ".join(f"{name} {took:.2f} s" for name, took in one.phases.items())
             console().print(f"median of each phase: {told}", soft_wrap=True)

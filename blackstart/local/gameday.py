@@ -7,6 +7,7 @@ all is on loopback, and what needs more is reported as not tested.
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
@@ -115,6 +116,7 @@ class Gameday:
 
 def run_gameday(plan: Path, *, out: Path, state: Path | None, namespaces: bool | None) -> int:
     """See the module; the exit code of the worst run."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it as ignored
     console, begun_s = Console(), time.monotonic()
     loaded = plans.load(plan)
     lacks = _no_namespaces()

@@ -6,6 +6,7 @@ Invariant: a description that was loaded names only hosts that it has, and every
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,6 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from blackstart.document import load_mapping
+from blackstart.local import mounts
+from blackstart.local.cluster import bed as cluster_bed
 from protos.error import Problem, SpecError
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -23,10 +26,10 @@ _TEMPLATES: Final = jinja2.Environment(undefined=jinja2.StrictUndefined, autoesc
 
 
 class HostPart(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One host. *labels* are its agent's; *disk_mb* > 0: its folder is a file system of that size."""
+    """One host. *labels* are its agent's; *disk_mb* > 0: its folder is a disk of its own, kept over reboots."""
 
     labels: dict[str, str] = {}
-    disk_mb: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    disk_mb: Annotated[int, Meta(ge=0, le=100_000)] = 0  # megabytes, taken as they are used
     agent: bool = True
 
 
@@ -51,7 +54,11 @@ class ServicePart(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ServiceSet(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The file. Templates know host, address, dir, hosts (name -> address) and the *variables*."""
+    """The file. Templates know host, address, dir, hosts (name -> address), here, python and the *variables*.
+
+    *here* is the folder of the file, *python* the one that Blackstart runs on; *resolver* the host that answers all
+    others' DNS questions.
+    """
 
     version: Annotated[int, Meta(ge=1, le=1)]
     title: Text
@@ -60,12 +67,19 @@ class ServiceSet(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     variables: dict[str, Scalar] = {}
     hosts: dict[Name, HostPart]
     files: list[FilePart] = []
-    services: list[ServicePart]
+    services: list[ServicePart] = []
+    cluster: cluster_bed.ClusterPart | None = None  # Kubernetes, with some of the hosts as its nodes
+    resolver: Name | None = None
     reboot_s: Annotated[float, Meta(ge=0, le=3600)] = 10.0  # how long a host that lost its power stays away
 
     def missing(self) -> list[str]:
-        """Programs that are not here."""
-        return [name for name in self.needs if shutil.which(name) is None]
+        """Programs, and for disks loop devices, that are not here."""
+        found = [name for name in self.needs if shutil.which(name) is None]
+        if any(host.disk_mb for host in self.hosts.values()):
+            found += mounts.lacking_for_disks()
+        if self.cluster is not None:
+            found += cluster_bed.missing()
+        return found
 
 
 def load(path: Path, variables: dict[str, str] | None = None) -> ServiceSet:
@@ -81,8 +95,14 @@ def load(path: Path, variables: dict[str, str] | None = None) -> ServiceSet:
         for name in (variables or {})
         if name not in found.variables
     ]
-    found.variables |= variables or {}
+    if found.resolver is not None and found.resolver not in found.hosts:
+        problems.append(Problem(document.where("resolver"), f"there is no host {found.resolver!r}"))
+    if found.cluster is not None:
+        problems += _parts(found, document.where("cluster"), found.cluster.nodes, [], {})
+    found.variables |= {**(variables or {}), "here": str(path.absolute().parent), "python": sys.executable}
     example = _example(found)
+    if found.cluster is not None:
+        problems += _parts(found, document.where("cluster.objects"), [], _texts(found.cluster), example)
     for at, file in enumerate(found.files):
         problems += _parts(found, document.where(f"files[{at}]"), file.hosts, [file.content], example)
     for at, service in enumerate(found.services):
@@ -91,6 +111,11 @@ def load(path: Path, variables: dict[str, str] | None = None) -> ServiceSet:
     if problems:
         raise SpecError(*problems)
     return found
+
+
+def _texts(cluster: cluster_bed.ClusterPart) -> list[str]:
+    flags = [flag for flags in cluster.flags.values() for flag in flags]
+    return [*flags, *(str(value) for value in cluster.kubelet.values()), cluster.objects]
 
 
 def rendered(text: str, values: dict[str, Any]) -> str:

@@ -7,44 +7,33 @@ its power (its pid 1 is killed) is away for a while and then comes back with its
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
-import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from blackstart.local import kernel, service_file
+from blackstart.local import mounts
+from blackstart.local.cluster import bed as cluster_bed
 from blackstart.local.member import Member
 from blackstart.local.namespace import Host, Testbed
 from blackstart.local.service_file import ServicePart, ServiceSet, rendered
 from blackstart.local.stack import Stack
-from blackstart.local.switch import available, enter_switch
-from protos.error import BlackstartError, Exit, Problem, RefusedError, SpecError
+from protos.error import BlackstartError, RefusedError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 CONTROLLER: Final = "10.77.0.254:7443"
 RACK: Final = "rack"  # the agent outside of the hosts, which can cut their power and their cables
+OWN: Final = "/srv"  # where each host finds its folder
 _LOOK_S: Final = 0.05
-_WATCH_S: Final = 0.2
-_MARK: Final = ".blackstart-services"
 _CONTROLLER: Final = {"BLACKSTART_CONTROLLER_BUDGET__TARGETS_FRACTION": "1.0"}  # of five hosts, all may be broken
 _POLICY: Final = """# The policy of an agent among test services: they are there to be broken.
 faults: ["*"]
 longest_s: 900
 commands: [["*"]]
-"""
-_PREPARE: Final = """
-set -e
-mount --bind {hosts} /etc/hosts
-mount -t tmpfs -o mode=755 tmpfs /run
-mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 """
 
 
@@ -56,6 +45,7 @@ class ServiceBed:
     state: Path
     say: Callable[[str], None] = lambda _line: None
     agents: bool = True
+    cluster: cluster_bed.ClusterBed | None = None
     _down: dict[str, float] = field(default_factory=dict)  # host -> when it was seen to be off
     _members: dict[tuple[str, str], Member] = field(default_factory=dict)  # (host, service)
     _ended: dict[tuple[str, str], float] = field(default_factory=dict)  # since when a service was seen not to run
@@ -97,6 +87,8 @@ class ServiceBed:
         """Brings a host back that lost its power, with its files, its services and its agent."""
         self.bed.add(name)
         self._prepare(name)
+        if self.cluster is not None and name in self.cluster.nodes.nodes:
+            self.cluster.nodes.reboot(self.bed.hosts[name])
         for service in self.described.services:
             if name in service.hosts:
                 self._spawn(service, name)
@@ -108,10 +100,12 @@ class ServiceBed:
         """Whether every service is ready, or gets so in time: after a trial, before the next one."""
         checks = [(service, name) for service in self.described.services if service.ready for name in service.hosts]
         until = time.monotonic() + timeout_s
-        while checks and time.monotonic() < until:
+        whole = self.cluster is None
+        while (checks or not whole) and time.monotonic() < until:
             checks = [(service, name) for service, name in checks if not self._is_ready(service, name)]
+            whole = self.cluster is None or self.cluster.ready()
             time.sleep(_LOOK_S)
-        return not checks
+        return whole and not checks
 
     def _is_ready(self, service: ServicePart, name: str) -> bool:
         check = ["timeout", "3", "sh", "-c", rendered(service.ready, self._values(name))]
@@ -155,9 +149,12 @@ class ServiceBed:
             for name in service.hosts:
                 self._await(service, name)
             self.say(f"{service.name} serves on {', '.join(service.hosts)} after {time.monotonic() - begun:.1f} s")
+        if self.described.cluster is not None:
+            self._start_cluster(self.described.cluster)
         if self.agents:
             variables = {"BLACKSTART_VAR_SERVICES": str(self.state), **_CONTROLLER}  # for experiments
-            self.stack = self._held.enter_context(Stack(self.state, variables))
+            reach = cluster_bed.environment(self.state)
+            self.stack = self._held.enter_context(Stack(self.state, variables, agent_env=reach))
             self.stack.controller(CONTROLLER)
             for name, part in self.described.hosts.items():
                 if part.agent:
@@ -165,6 +162,12 @@ class ServiceBed:
             self._agent(RACK)
             self.stack.await_agents(1 + sum(part.agent for part in self.described.hosts.values()))
             self.say("controller and agents are up")
+
+    def _start_cluster(self, part: cluster_bed.ClusterPart) -> None:
+        values = {**self.described.variables, "hosts": self._addresses()}
+        filled = part.filled(lambda text: rendered(text, values))
+        made = cluster_bed.ClusterBed(filled, self.bed, self.state, self.say)
+        self.cluster = self._held.enter_context(made)
 
     def _agent(self, name: str) -> None:
         folder = self.stack.state / f"agent-{name}"
@@ -179,28 +182,28 @@ class ServiceBed:
         else:
             self.stack.agent(name, {"host": name, **self.described.hosts[name].labels}, self.bed.hosts[name])
 
+    def _addresses(self) -> dict[str, str]:
+        return {one: host.address for one, host in self.bed.hosts.items()}
+
     def _values(self, name: str) -> dict[str, Any]:
-        hosts = {one: host.address for one, host in self.bed.hosts.items()}
-        own = {"host": name, "address": hosts[name], "dir": str(self.folder(name)), "hosts": hosts}
+        hosts = self._addresses()
+        own = {"host": name, "address": hosts[name], "dir": OWN, "hosts": hosts}
         return {**self.described.variables, **own}
 
     def _prepare(self, name: str) -> None:
-        """The host's own /etc/hosts, /run and folder with its files."""
+        """The host's own /etc/hosts and /run, and its folder with its files at /srv."""
         folder, part = self.folder(name), self.described.hosts[name]
         folder.mkdir(parents=True, exist_ok=True)
-        table = self.state / f"hosts-{name}.txt"
-        lines = [f"{host.address} {one}" for one, host in self.bed.hosts.items()]
-        table.write_text("\n".join(["127.0.0.1 localhost", f"{self.address(name)} self", *lines, ""]), encoding="utf-8")
-        script = _PREPARE.format(hosts=shlex.quote(str(table)))
+        script = mounts.own(self.state, name, self._addresses(), self.described.resolver)
         if part.disk_mb:
-            script += f"mount -t tmpfs -o size={part.disk_mb}m,mode=777 tmpfs {shlex.quote(str(folder))}\n"
+            script += mounts.disk(self.state / f"disk-{name}.img", folder, part.disk_mb)
+        script += mounts.at(folder, OWN)
         self._run(name, script)
         folder.chmod(0o777)
         for file in self.described.files:
             if name in file.hosts:
                 content = rendered(file.content, self._values(name))
-                path = folder / file.name
-                self._write(name, path, content, file.mode)
+                self._write(name, Path(OWN, file.name), content, file.mode)
         (folder / "init.pid").write_text(f"{self.bed.hosts[name].pid}\n", encoding="ascii")
 
     def _write(self, name: str, path: Path, content: str, mode: str) -> None:
@@ -230,67 +233,3 @@ class ServiceBed:
             if not member.running() or time.monotonic() > until:
                 raise member.failure()
             time.sleep(_LOOK_S)
-
-
-def up(file: Path, state: Path, variables: dict[str, str]) -> int:
-    """`blackstart services up`: the set until Ctrl-C."""
-    described = service_file.load(file, variables)
-    if lacks := available():
-        raise RefusedError(f"test services {lacks}")
-    enter_switch()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs inherit SIGINT as ignored
-        signal.signal(number, signal.default_int_handler)
-    state = state.absolute()
-    _fresh(state)
-    try:
-        with ServiceBed(described, state, lambda line: print(line, flush=True)) as bed:
-            (state / "bed.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
-            print(f"{described.title}: state {state}")
-            print(
-                "in another terminal: `blackstart services exec -- blackstart agents list`. Ctrl-C ends it.", flush=True
-            )
-            while True:
-                time.sleep(_WATCH_S)
-                bed.watch(time.monotonic())
-    except KeyboardInterrupt:
-        print("stopping: every effect is reverted first")
-    finally:
-        (state / "bed.pid").unlink(missing_ok=True)
-    return int(Exit.HELD)
-
-
-def _fresh(state: Path) -> None:
-    """An empty state directory: what test services kept from before would be of another cluster."""
-    if (state / "bed.pid").exists():
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int((state / "bed.pid").read_text(encoding="ascii")), 0)
-            raise RefusedError(f"services run already with state {state}: end them, or name another by --state")
-    if state.exists() and not (state / _MARK).exists() and any(state.iterdir()):
-        raise RefusedError(f"{state} is not empty, and not ours to empty: name another by --state")
-    shutil.rmtree(state, ignore_errors=True)
-    try:
-        state.mkdir(parents=True, mode=0o755)
-        (state / _MARK).touch()
-    except OSError as error:
-        raise RefusedError(f"state directory {state}: {error.strerror}: name another by --state") from error
-
-
-def run_inside(state: Path, command: list[str]) -> int:
-    """Carries out *command* where the services of *state* run; its exit code."""
-    try:
-        descriptor = os.pidfd_open(int((state / "bed.pid").read_text(encoding="ascii")))
-        kernel.setns(descriptor, kernel.CLONE_NEWNET)
-    except (OSError, ValueError) as error:
-        remedy = "start them by `blackstart services up FILE`, and be root here, too"
-        raise RefusedError(f"no services run with state {state}: {remedy}") from error
-    os.close(descriptor)
-    try:
-        return subprocess.run(command, check=False, env={**os.environ, **environment(state)}).returncode
-    except FileNotFoundError as error:
-        raise SpecError(Problem("services exec", f"there is no program {command[0]!r}")) from error
-
-
-def environment(state: Path) -> dict[str, str]:
-    """Where a client finds the controller of these services."""
-    certs = state.absolute() / "controller" / "admin"
-    return {"BLACKSTART_CONTROLLER": CONTROLLER, "BLACKSTART_CERTS": str(certs)}

@@ -35,10 +35,11 @@ longest_s: 300
 
 @dataclass
 class Stack:
-    """Processes in the order of their start. *state* is made; *env* is what the controller's runs see."""
+    """Processes in the order of their start. *state* is made; *env*: what runs see, *agent_env*: what agents see."""
 
     state: Path
     env: dict[str, str] = field(default_factory=dict)
+    agent_env: dict[str, str] = field(default_factory=dict)
     members: list[Member] = field(default_factory=list)
     settings: Settings | None = None
 
@@ -90,6 +91,7 @@ class Stack:
             f"agent {name}",
             [sys.executable, "-m", "agent", "run", *common, "--controller", address, "--policy", str(policy), *marked],
             host=host,
+            env=self.agent_env,
         )
 
     def _enrol(self, name: str, folder: Path, common: list[str], host: Host | None) -> None:

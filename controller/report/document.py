@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.report.goal import GoalEntry
+
 Json = dict[str, Any]
 
 
@@ -134,7 +136,7 @@ class PhaseStep:
     at: Interval
     took_s: float
     agent_id: str
-    path: str  # the log that told; empty: the probe itself
+    path: str  # the log or the object of Kubernetes that told; empty: the probe itself
     text: str
 
 
@@ -146,7 +148,28 @@ class PhasesEntry:
     agent_id: str
     after: str
     steps: tuple[PhaseStep, ...]
-    missing: tuple[str, ...]  # of which no log told
+    missing: tuple[str, ...]  # of which nothing told
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeStep:
+    """When a probe failed and was good again, seconds from the injection; *failed* None: it did not."""
+
+    probe: str
+    agent_id: str
+    failed: Interval | None
+    good_again: Interval | None  # None: not while it was watched
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeEntry:
+    """In which order probes failed after an injection, beside what was expected."""
+
+    after: str
+    steps: tuple[CascadeStep, ...]  # in the order of their failures
+    order: tuple[tuple[str, ...], ...]  # each group before the next one; empty: nothing was expected
+    result: str  # met, missed, inconclusive, not tested
     note: str
 
 
@@ -261,6 +284,8 @@ class RunDocument:
     losses: tuple[LossEntry, ...] = ()
     shares: tuple[ShareEntry, ...] = ()
     phases: tuple[PhasesEntry, ...] = ()
+    cascades: tuple[CascadeEntry, ...] = ()
+    goals: tuple[GoalEntry, ...] = ()
     certificates: tuple[CertificateEntry, ...] = ()  # of every agent on which something was injected
 
 

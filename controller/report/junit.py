@@ -11,15 +11,17 @@ import re
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
+from controller.finding import Verdict
 from controller.report import format as fmt
 from controller.report.certificate import certificate
 from controller.report.summary import Row, rows
-from controller.verdict import Verdict, hypothesis_finding, loss_findings, share_findings
+from controller.verdict import cascade_findings, goal_finding, hypothesis_finding, loss_findings, share_findings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.report.document import LossEntry, RunDocument, ShareEntry
+    from controller.report.document import CascadeEntry, LossEntry, RunDocument, ShareEntry
+    from controller.report.goal import GoalEntry
 
 _FORBIDDEN: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NS: Final = 1_000_000_000
@@ -59,6 +61,8 @@ def _suite(document: RunDocument) -> ET.Element:
         cases.append(case)
     cases += [_loss_case(document, loss) for loss in document.losses]
     cases += [_share_case(document, share) for share in document.shares if share.result != "not tested"]
+    cases += [_cascade_case(document, cascade) for cascade in document.cascades if cascade.order]
+    cases += [_goal_case(document, goal) for goal in document.goals]
     if document.injections and not document.skipped:
         cases.append(_residue_case(document))
     suite.extend(cases)
@@ -99,6 +103,23 @@ def _share_case(document: RunDocument, share: ShareEntry) -> ET.Element:
     (finding,) = share_findings(share)
     _result(case, finding.verdict.value, (finding.sentence,))
     ET.SubElement(case, "system-out").text = _clean(finding.sentence)
+    return case
+
+
+def _cascade_case(document: RunDocument, cascade: CascadeEntry) -> ET.Element:
+    """Red when a failure did not spread in the order that was expected."""
+    case = _element(document, f"order of failure after {cascade.after}", 0.0)
+    (finding,) = cascade_findings(cascade)
+    _result(case, finding.verdict.value, (finding.sentence,))
+    ET.SubElement(case, "system-out").text = _clean(finding.sentence)
+    return case
+
+
+def _goal_case(document: RunDocument, goal: GoalEntry) -> ET.Element:
+    """Red when a workload missed its objective."""
+    case = _element(document, f"{goal.workload} on {goal.agent_id}: {goal.name}", goal.lo if goal.unit == "s" else 0.0)
+    _result(case, goal_finding(goal).verdict.value, (goal.sentence(),))
+    ET.SubElement(case, "system-out").text = _clean(goal.sentence())
     return case
 
 

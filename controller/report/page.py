@@ -15,6 +15,7 @@ import jinja2
 
 from controller.report import format as fmt
 from controller.report.certificate import Certificate, certificate
+from controller.report.spread import spread_charts
 from controller.report.summary import NOT_TESTED, Row, outage_interval, overall, provenance, rows, took, verdict_of
 from controller.report.timeline import Chart, close_ups, run_chart
 
@@ -50,7 +51,9 @@ def to_html(documents: Sequence[RunDocument], title: str) -> bytes:
     """The report as one self-contained page, UTF-8."""
     views = [_view(number, document) for number, document in enumerate(documents, 1)]
     template = _environment().get_template("page.html.j2")
-    text = template.render(title=title, overall=overall(documents), views=views, span=_span(documents))
+    text = template.render(
+        title=title, overall=overall(documents), views=views, span=_span(documents), charts=spread_charts(documents)
+    )
     return text.encode("utf-8", errors="replace")
 
 

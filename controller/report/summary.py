@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from controller.finding import Finding, Verdict, worst
 from controller.report import format as fmt
 from controller.report.document import Interval
-from controller.verdict import Finding, Verdict, injection_findings, recovery_findings, stranded, uncertified, worst
+from controller.verdict import injection_findings, recovery_findings, stranded, uncertified
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -55,10 +55,13 @@ caller: ContextVar[Identity] = ContextVar("caller")
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """The interceptor of the main port; *enrolment* True for the port of its own, where nobody has a certificate."""
+    """The interceptor of the main port; *enrolment* True for the port of its own, where nobody has a certificate.
 
-    def __init__(self, audit: Audit, *, enrolment: bool = False) -> None:
-        self._audit, self._enrolment = audit, enrolment
+    A controller that no longer *leads* answers nobody: it would write that into an audit that is another's by now.
+    """
+
+    def __init__(self, audit: Audit, leads: Callable[[], bool], *, enrolment: bool = False) -> None:
+        self._audit, self._leads, self._enrolment = audit, leads, enrolment
         self._log = structlog.get_logger("controller.rpc")
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
@@ -109,6 +112,8 @@ class Gate(grpc.aio.ServerInterceptor):
     async def _admit(self, method: str, request: Any, context: Any) -> Identity:
         """The caller, allowed to call; aborts the call otherwise."""
         identity = Identity("unknown", "none", 0.0)
+        if not self._leads():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "this controller leads no more")
         try:
             if self._enrolment:
                 if method != ENROLMENT:

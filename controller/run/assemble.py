@@ -10,6 +10,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from controller.report.document import (
+    CascadeEntry,
+    CascadeStep,
     CertificateEntry,
     EffectEntry,
     EventEntry,
@@ -25,6 +27,7 @@ from controller.report.document import (
     ShareEntry,
 )  # fmt: skip
 from controller.report.engine_journal import read_journal
+from controller.report.goal import goal_from
 from controller.telemetry.gauge import gauge_entries
 from controller.telemetry.series import Series, percentile_ms
 
@@ -66,6 +69,8 @@ async def assemble(store: Store, run: RunRecord) -> RunDocument:
         losses=tuple(_loss(d) for d in (await store.documents(run.id, "losses")).values()),
         shares=tuple(_share(d) for d in (await store.documents(run.id, "shares")).values()),
         phases=tuple(_phases(d) for d in (await store.documents(run.id, "phases")).values()),
+        cascades=tuple(_cascade(d) for d in (await store.documents(run.id, "cascades")).values()),
+        goals=tuple(goal_from(d) for d in (await store.documents(run.id, "goals")).values()),
     )  # fmt: skip
 
 
@@ -178,6 +183,23 @@ def _phases(entry: Json) -> PhasesEntry:
         for step in entry["steps"]
     )  # fmt: skip
     return PhasesEntry(entry["probe"], entry["agent_id"], entry["after"], steps, tuple(entry["missing"]), entry["note"])
+
+
+def _cascade(entry: Json) -> CascadeEntry:
+    steps = tuple(
+        CascadeStep(
+            step["probe"], step["agent_id"],
+            _middle(step["lo_s"], step["hi_s"]) if step["failed"] else None,
+            None if step["end_hi_s"] is None else _middle(step["end_lo_s"], step["end_hi_s"]),
+        )
+        for step in entry["steps"]
+    )  # fmt: skip
+    order = tuple(tuple(group) for group in entry["order"])
+    return CascadeEntry(entry["after"], steps, order, entry["result"], entry["note"])
+
+
+def _middle(lo: float, hi: float) -> Interval:
+    return Interval((lo + hi) / 2, lo, hi)
 
 
 def _probes(

@@ -46,6 +46,8 @@ async def take_end(reach: Reach, run_id: str, agent: str, answer: Json) -> None:
     """Keeps what an agent says of the end of a run; what is over there is in force no more."""
     residue = list(answer.get("residue", ()))
     await reach.store.put(run_id, "residue", agent, {"residue": residue, "attempts": answer.get("attempts", {})})
+    for figure in answer.get("figures", ()):  # what its probes added up
+        await reach.store.put(run_id, "figures", f"{agent}|{figure['name']}", figure | {"agent_id": agent})
     await reach.keep_clock(run_id, agent)
     if certificate := answer.get("certificate"):  # only the first end of a run has one
         await reach.store.put(run_id, "certificates", agent, certificate)
@@ -66,8 +68,8 @@ async def conclude(
     document = await assemble(reach.store, run)
     judgement = verdict.judge(
         outcome=outcome, journal=journal, injections=document.injections, recoveries=document.recoveries,
-        losses=document.losses, shares=document.shares, residue=document.residue,
-        residue_checked=document.residue_checked, certificates=document.certificates,
+        losses=document.losses, shares=document.shares, cascades=document.cascades, goals=document.goals,
+        residue=document.residue, residue_checked=document.residue_checked, certificates=document.certificates,
     )  # fmt: skip
     stranded = verdict.stranded(document.injections, document.residue, document.certificates)
     await reach.store.put(run.id, "verdict", "reasons", {"reasons": list(judgement.reasons)})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 FUNCTIONS: Final = (
     "start_probe", "observe", "inject", "revert", "recovery", "data_loss", "capacity", "uptime", "phases",
-    "run_workload",
+    "cascade", "run_workload",
 )  # fmt: skip
 MEASURES: Final = ("success_fraction", "p50_ms", "p99_ms", "max_ms", "rate_s")
 INJECT_S: Final = 60.0  # an injection includes its receipt
@@ -133,20 +133,33 @@ class Driver(Measuring):
         return {"effects": [effect for one in chosen for effect in one.effects], "residue": residue}
 
     async def run_workload(self, kind: str, targets: Json, spec: Json) -> Json:
-        """Runs a workload on every agent picked: `{figures}`, each with `agent_id`."""
+        """Runs a workload on every agent picked: `{figures}`, each with `agent_id`, and `{details}` by agent."""
         agents = await self._pick("workload", kind, targets)
         await self._touch(agents)
         await self._tell("workload.started", f"Workload {kind} runs on {', '.join(agents)}")
         timeout_s = float(spec.get("timeout_s", WORKLOAD_S)) + SHORT_S
         answers = await self._order_all(agents, "workload.run", {"kind": kind, "spec": spec}, timeout_s, together=True)
-        figures = []
-        for agent, answer in self._all(answers).items():
+        figures, told = [], []
+        bodies = self._all(answers)
+        for agent, answer in bodies.items():
+            told += [f"{agent}: {answer['summary']}"] if answer.get("summary") else []
             for figure in answer.get("figures", ()):
                 figures.append(figure | {"agent_id": agent})
                 self._run.figures += 1
                 await self._reach.store.put(self._run.id, "figures", str(self._run.figures), figures[-1])
-        await self._tell("workload.ended", f"Workload {kind} ended on {', '.join(agents)}", {"figures": figures})
-        return {"figures": figures}
+        await self._keep_goals(kind, bodies)
+        details = {agent: answer["detail"] for agent, answer in bodies.items() if answer.get("detail")}
+        text = "; ".join([f"Workload {kind} ended on {', '.join(agents)}", *told])
+        await self._tell("workload.ended", text, {"figures": figures, **({"details": details} if details else {})})
+        return {"figures": figures, **({"details": details} if details else {})}
+
+    async def _keep_goals(self, kind: str, bodies: Mapping[str, Json]) -> None:
+        """What a workload was held against; the verdict is drawn from it."""
+        for agent, body in bodies.items():
+            for goal in body.get("detail", {}).get("objectives", ()):
+                entry = goal | {"workload": kind, "agent_id": agent}
+                self._run.figures += 1
+                await self._reach.store.put(self._run.id, "goals", str(self._run.figures), entry)
 
     async def _undo(self, injection: Injection, failed: Mapping[str, BlackstartError]) -> None:
         """Reverts what took hold where others failed, and raises the first failure with the names of all."""

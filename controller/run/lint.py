@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from controller.run import signature
 from controller.run.tolerance import check_tolerance
 from controller.selector import parse
+from protos import reference
 from protos.catalogue import catalogue, suggestion
 from protos.error import Problem, SpecError
 from protos.specification import check_spec
@@ -33,7 +34,7 @@ _TOP: Final = (
 class Allowed:
     """*faults* None: the fleet's kinds are not known. *external*: run by somebody else's process, on their machine."""
 
-    modules: tuple[str, ...] = (signature.MODULE,)
+    modules: tuple[str, ...] = (reference.MODULE,)
     faults: Collection[str] | None = None
     external: bool = False
 
@@ -48,6 +49,8 @@ def lint(experiment: object, allowed: Allowed, source: str = "") -> None:
     """
     linter = _Linter(allowed, source or "experiment")
     linter.experiment(experiment)
+    if isinstance(experiment, dict):
+        linter.orders(experiment)
     if isinstance(experiment, dict) and not linter.problems and not allowed.external:  # whose own code may start more
         linter.references(experiment)
     if linter.problems:
@@ -161,7 +164,7 @@ class _Linter:
             self.add(f"{path}.module", "is missing")
         elif not self.allowed.external and not any(module == n or module.startswith(f"{n}.") for n in names):
             self.add(f"{path}.module", f"{module!r} is not allowed here", f"allowed are: {', '.join(names)}")
-        if module == signature.MODULE and not control:
+        if module == reference.MODULE and not control:
             self.call(str(provider.get("func")), provider.get("arguments") or {}, path)
 
     def call(self, function: str, arguments: object, path: str) -> None:
@@ -202,20 +205,13 @@ class _Linter:
 
         A hypothesis that asks for what is not there is not established, and nothing is injected.
         """
-        known: set[tuple[str, str]] = set()
-        for path, _, function, arguments in signature.calls(experiment):
-            asked = () if path.startswith("steady-state-hypothesis") else _asks(function, arguments)
-            for argument, family, name in asked:
-                names = sorted(one for kind, one in known if kind == family)
-                unsure = not isinstance(name, str) or any("${" in one for one in (name, *names))
-                if not unsure and name not in names:
-                    what = f"no {family} of the name {name!r} is started before"
-                    self.add(f"{path}.{argument}", what, f"there are: {', '.join(names) or 'none'}")
-            family, name = _begins(function, arguments)
-            if function == "inject" and not arguments.get("name"):  # as the driver names them: process.kill-2
-                count = sum(one == name or one.startswith(f"{name}-") for kind, one in known if kind == family)
-                name = f"{name}-{count + 1}" if count else name
-            known.add((family, name))
+        for path, what, remedy in reference.unknown(experiment, signature.FUNCTIONS):
+            self.add(path, what, remedy)
+
+    def orders(self, experiment: Json) -> None:
+        """What `cascade` is to expect."""
+        for path, what, remedy in reference.order_problems(experiment, signature.FUNCTIONS):
+            self.add(path, what, remedy)
 
     def fault(self, arguments: Json, path: str) -> None:
         """The kind, which an agent here or this version must know, and its spec by the catalogue's schema."""
@@ -246,25 +242,6 @@ class _Linter:
                 continue
             if (inside or telling) and isinstance(value, str) and value and "${" not in value:
                 self.add(place, "is a secret in clear text", "name its source: {type: env, key: NAME}")
-
-
-def _begins(function: str, arguments: Json) -> tuple[str, str]:
-    """(family, name) of what a call starts; of an injection without a name, its kind."""
-    family = {"start_probe": "probe", "steady": "probe", "inject": "injection"}.get(function, "")
-    return family, str(arguments.get("name") or arguments.get("fault") or "")
-
-
-def _asks(function: str, arguments: Json) -> Iterator[tuple[str, str, object]]:
-    """(argument, family, name) of everything that a call expects to be there."""
-    if arguments.get("probe") is not None:
-        yield "probe", "probe", arguments["probe"]
-    if arguments.get("after") is not None:
-        yield "after", "injection", arguments["after"]
-    if function == "revert" and arguments.get("name") is not None:
-        yield "name", "injection", arguments["name"]
-    events = arguments.get("events") if function == "phases" else None
-    for name in events if isinstance(events, list) else ():
-        yield "events", "probe", name
 
 
 def _rows(rows: object, path: str) -> Iterator[tuple[str, Json]]:

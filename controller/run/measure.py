@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 SEVERITY: Final = {"met": 0, "not tested": 1, "inconclusive": 2, "missed": 3}
 
+END_NS: Final = 500_000_000  # an effect is known to be over so long after it is, at most
+
 
 @dataclass(frozen=True, slots=True)
 class Instant:
@@ -74,6 +76,18 @@ def result(recovery: Json, rto_s: float | None, *, confirmed: bool) -> str:
     return "missed" if recovery["lo_s"] > rto_s else "inconclusive"
 
 
+def beside_end(recovery: Json, when: Instant) -> str:
+    """What is to be said of a recovery that came no earlier than the end of its fault; empty: it did come earlier."""
+    if when.reverted_ns is None or not recovery.get("recovered") or not recovery.get("outages"):
+        return ""
+    lo_ns, hi_ns = when.hi_ns + round(recovery["lo_s"] * 1e9), when.lo_ns + round(recovery["hi_s"] * 1e9)
+    if lo_ns >= when.reverted_ns:
+        return "good again only after the fault had ended"
+    if lo_ns >= when.reverted_ns - END_NS and hi_ns <= when.reverted_ns + END_NS:
+        return "good again within half a second of the fault's end"
+    return "perhaps good again only after the fault had ended" if hi_ns >= when.reverted_ns else ""
+
+
 def worst(entries: Iterable[Json]) -> Json:
     """The entry with the gravest result; of equals, the one that took longest."""
     return max(entries, key=lambda e: (SEVERITY[e["result"]], e.get("value_s") or 0.0))
@@ -85,7 +99,8 @@ def sentence(entry: Json) -> str:
     if not entry.get("recovered"):
         return f"{subject}: not recovered ({entry.get('note') or 'no stable window was seen'})"
     limit = f", objective {entry['rto_s']:g} s: {entry['result']}" if entry.get("rto_s") is not None else ""
-    return f"{subject}: recovered in {entry['value_s']:.3f} s [{entry['lo_s']:.3f}, {entry['hi_s']:.3f}]{limit}"
+    note = f" ({entry['note']})" if entry.get("note") and entry.get("outages") else ""
+    return f"{subject}: recovered in {entry['value_s']:.3f} s [{entry['lo_s']:.3f}, {entry['hi_s']:.3f}]{limit}{note}"
 
 
 def loss_result(balance: Json, rpo_s: float | None) -> str:

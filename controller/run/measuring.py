@@ -1,4 +1,4 @@
-"""The driver functions that measure: recovery, data loss, capacity, uptime, and the phases of a recovery.
+"""The driver functions that measure: recovery, data loss, capacity, uptime, phases of a recovery, and cascades.
 
 Invariant: each answer stands in the store, with its objective and result, before the caller has it.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from controller.run import counting, measure, phasing, recovering
+from controller.run import cascading, counting, measure, phasing, recovering
 from controller.run.active import Injection
 from controller.run.part import SHORT_S, Part
 from protos.error import SpecError
+from protos.reference import order_problem
 
 Json = dict[str, Any]
 
@@ -75,10 +76,9 @@ class Measuring(Part):
         return await self._judge_shares(entries, objective, limits)
 
     async def phases(self, probe: str, events: list[str], order: list[str], after: str | None = None) -> Json:
-        """What a recovery consists of: the first of each mark in *order* that the log probes *events* saw after it."""
+        """What a recovery consists of: the first of each mark in *order* that the probes *events* saw after it."""
         use, injection = self._probe(probe), self._after(after, "phases")
-        kept = await self._reach.store.documents(self._run.id, "recoveries")
-        rows = [row for row in kept.values() if (row["probe"], row["after"]) == (probe, injection.name)]
+        rows = [row for row in await self._recoveries(injection) if row["probe"] == probe]
         if not rows:
             raise SpecError(f"phases: ask for the recovery of {probe} after {injection.name} first")
         entry = await phasing.phases(
@@ -87,6 +87,25 @@ class Measuring(Part):
         await self._reach.store.put(self._run.id, "phases", f"{probe}|{injection.name}|{use.agents[0]}", entry)
         await self._tell("phases.measured", phasing.sentence(entry), entry)
         return entry
+
+    async def cascade(self, probes: list[str], after: str | None = None, order: list[Any] | None = None) -> Json:
+        """In which order the probes failed after an injection, beside the *order* that is expected."""
+        if wrong := order_problem(probes, order):
+            raise SpecError(f"cascade: {wrong}")
+        injection = self._after(after, "cascade")
+        for name in probes:
+            self._probe(name)
+        rows = await self._recoveries(injection)
+        entry = cascading.cascade(self._reach, rows, injection, probes, order)
+        key = "|".join([injection.name, *probes, str(order)])
+        await self._reach.store.put(self._run.id, "cascades", key, entry)
+        await self._tell("cascade.measured", cascading.sentence(entry), entry)
+        return entry
+
+    async def _recoveries(self, injection: Injection) -> list[Json]:
+        """Those that were measured after *injection*."""
+        kept = await self._reach.store.documents(self._run.id, "recoveries")
+        return [row for row in kept.values() if row["after"] == injection.name]
 
     def _after(self, name: str | None, function: str) -> Injection:
         """The injection of that name, or the last."""

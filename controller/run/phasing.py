@@ -39,11 +39,11 @@ async def phases(
                 source, "probe.marks", {"name": use.name}, run_id=run.id, actor=run.record.actor, timeout_s=SHORT_S
             )
             here = reach.fleet.member(source)
-            translation = None if here is None else reach.fleet.translation(here, there)
-            if translation is None:
-                raise ProbeError(f"phases: the clock offset of {source} is not known yet")
             overflow += answer["overflow"]
             for mark in answer["marks"]:
+                translation = None if here is None else reach.fleet.translation(here, there, mark["lo_ns"])
+                if translation is None:
+                    raise ProbeError(f"phases: the clock offset of {source} is not known yet")
                 lo_ns, hi_ns = translation.bounds(mark["lo_ns"], mark["hi_ns"])
                 marks.append(mark | {"agent_id": source, "lo_ns": lo_ns, "hi_ns": hi_ns})
     entry = steps(marks, when.lo_ns, when.hi_ns, order, recovery)
@@ -92,6 +92,6 @@ def steps(
 def sentence(entry: Json) -> str:
     """One line for a human."""
     parts = [f"{step['name']} {step['took_s']:.2f} s" for step in entry["steps"]]
-    lacks = f"; no log told of {', '.join(entry['missing'])}" if entry["missing"] else ""
+    lacks = f"; nothing told of {', '.join(entry['missing'])}" if entry["missing"] else ""
     note = f" ({entry['note']})" if entry["note"] else ""
     return f"{entry['probe']} after {entry['after']}: {' + '.join(parts) or 'nothing was seen'}{lacks}{note}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.run import measure
-from protos.error import SpecError
+from protos.error import ProbeError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,14 +33,19 @@ async def seen_by(reach: Reach, run: ActiveRun, use: ProbeUse, injection: Inject
     answer = await reach.dispatch.order(
         agent, "probe.recovery", arguments, run_id=run.id, actor=run.record.actor, timeout_s=wait_s + ANSWER_S
     )
-    return answer | {"probe": use.name, "agent_id": agent, "after": injection.name}
+    entry = answer | {"probe": use.name, "agent_id": agent, "after": injection.name}
+    with contextlib.suppress(ProbeError):  # an agent may have come back with another clock: the figure stands
+        how = measure.beside_end(entry, instant_on(reach, injection, agent))  # by now the fault may be over
+        entry["note"] = "; ".join(filter(None, (entry.get("note"), how)))
+    return entry
 
 
 def instant_on(reach: Reach, injection: Injection, agent: str) -> measure.Instant:
     """When *injection* took hold, on the clock of *agent*."""
     there = reach.fleet.member(agent)
+    at_ns = {effect["agent_id"]: int(effect.get("injected_lo_ns") or 0) for effect in injection.effects}
     translations = {
-        source.id: reach.fleet.translation(source, there)
+        source.id: reach.fleet.translation(source, there, at_ns.get(source.id, 0))
         for source in map(reach.fleet.member, injection.agents)
         if source is not None
     }

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-MODULE: Final = "blackstart.chaos"
+from protos import reference
+
 TEXT, NUMBER, MAPPING, FLAG, OBJECT = "text", "a number", "a mapping", "true or false", "anything"
 
 
@@ -57,6 +58,9 @@ FUNCTIONS: Final[dict[str, dict[str, Argument]]] = {
         "probe": Argument(TEXT, required=True), "events": Argument(OBJECT, required=True),
         "order": Argument(OBJECT, required=True), "after": Argument(TEXT),
     },
+    "cascade": {
+        "probes": Argument(OBJECT, required=True), "after": Argument(TEXT), "order": Argument(OBJECT),
+    },
     "run_workload": {
         "kind": Argument(TEXT, required=True), "targets": Argument(MAPPING, required=True),
         "spec": Argument(MAPPING, required=True),
@@ -76,19 +80,5 @@ def fits(kind: str, value: object) -> bool:
 
 
 def calls(experiment: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Every call of a driver function, in the order of the run; what is malformed is passed over.
-
-    Yields:
-        The path of its arguments, the step's name, the function, the arguments.
-    """
-    hypothesis = (experiment.get("steady-state-hypothesis") or {}).get("probes") or []
-    for part, rows in (
-        ("steady-state-hypothesis.probes", hypothesis),
-        ("method", experiment.get("method") or []),
-        ("rollbacks", experiment.get("rollbacks") or []),
-    ):
-        for k, row in enumerate(rows):
-            provider = row.get("provider") or {} if isinstance(row, dict) else {}
-            arguments = provider.get("arguments") or {}
-            if provider.get("module") == MODULE and provider.get("func") in FUNCTIONS and isinstance(arguments, dict):
-                yield f"{part}[{k}].provider.arguments", str(row.get("name", "")), provider["func"], arguments
+    """As `reference.calls`, of all driver functions."""
+    yield from reference.calls(experiment, FUNCTIONS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.run import signature
+from protos import reference
 from protos.error import Problem
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check_tolerance(probe: Json, path: str, *, external: bool) -> Iterator[Probl
     tolerance = probe["tolerance"]
     provider = probe.get("provider") if isinstance(probe.get("provider"), dict) else {}
     assert isinstance(provider, dict)
-    ours = provider.get("module") == signature.MODULE
+    ours = provider.get("module") == reference.MODULE
     number = ours and provider.get("func") in _NUMBERS
     if ours and not number and isinstance(tolerance, list | dict) and not _targeted(tolerance):
         yield Problem(where, "the probe answers a mapping, which raises here, and all rollbacks are lost", TARGET)

@@ -128,7 +128,7 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
     async def lead(self) -> int:
-        """A new epoch, higher than every one before."""
+        """A new epoch, higher than every one before; who led until now writes nothing more."""
 
     # Runs.
     async def add_run(self, run: RunRecord) -> None: ...

@@ -6,6 +6,9 @@ Group commit: writes that wait while another is being written go into one transa
 learns of its own once all are on disk. If one of them fails, none of the group was written, and each is made alone.
 SQLite runs in WAL with synchronous=FULL: every commit is an fsync, since what was acknowledged must be there after a
 power cut. It is opened as one process's own (`FileLock`).
+PostgreSQL has many clients, so there the epoch is the fence: once `fence` was called, every write first locks the row
+of the leadership against a change and finds its own epoch there, or is refused. A new leader so waits for a write under
+way, and the server ends one whose client stands still.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, Connection, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -32,6 +35,11 @@ T = TypeVar("T")
 _WRITES: Final = "blackstart_writes"
 _BUSY_MS: Final = 10_000  # readers from outside, such as a backup, may hold the file for a moment
 _GROUP_MAX: Final = 500  # writes in one transaction: the first of them waits for the last
+STANDSTILL_MS: Final = 10_000  # a client that holds the fence and says nothing for so long is cut off by PostgreSQL
+_FENCE: Final = (
+    "SELECT set_config('idle_in_transaction_session_timeout', :limit, true), epoch"
+    " FROM leadership WHERE name = 'controller' FOR SHARE"
+)
 _SQLITE_LEAST: Final = (3, 35)  # RETURNING
 _REMEDIES: Final = {
     "SQLITE_FULL": "is full: free space on its disk",
@@ -63,6 +71,8 @@ class Database:
         self.where = str(self._path or self._url.render_as_string(hide_password=True))
         self._lock = FileLock(self._path) if self._path else None
         self._inode = (0, 0)
+        self._epoch = 0
+        self.superseded = asyncio.Event()
         self._waiting: list[_Write] = []
         self._writing = False
         self._work: set[asyncio.Task[Any]] = set()
@@ -90,6 +100,10 @@ class Database:
             self._engine = None
         if self._lock is not None:
             self._lock.release()
+
+    def fence(self, epoch: int) -> None:
+        """From now on writes are refused (RefusedError, and *superseded* is set) once another has a later *epoch*."""
+        self._epoch = epoch
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """*work*'s result, from one transaction that sees one state."""
@@ -166,7 +180,19 @@ class Database:
         async with self._engine.connect() as connection:
             await connection.execution_options(**{_WRITES: writes})
             async with connection.begin():
+                if writes and self._epoch and not self.sqlite:
+                    await self._hold_fence(connection)
                 yield connection
+
+    async def _hold_fence(self, connection: AsyncConnection) -> None:
+        """In the transaction of a write: the epoch stays what it is until that has ended."""
+        row = (await connection.execute(text(_FENCE), {"limit": str(STANDSTILL_MS)})).one_or_none()
+        if row is None or row.epoch != self._epoch:
+            self.superseded.set()
+            now = "an unknown epoch" if row is None else f"epoch {row.epoch}"
+            raise RefusedError(
+                f"another controller leads this store since {now}, not this one ({self._epoch}): nothing was written"
+            )
 
     def _prepare_file(self) -> None:
         if self._path is None or self._lock is None:

@@ -9,6 +9,10 @@ from pathlib import Path
 from protos.error import RefusedError
 
 
+class HeldError(RefusedError):
+    """Another process has the store."""
+
+
 class FileLock:
     """Holds `<file>.lock` from `acquire` to `release`. The lock file stays: removing it would let two in."""
 
@@ -17,7 +21,7 @@ class FileLock:
         self._descriptor = -1
 
     def acquire(self) -> None:
-        """RefusedError, naming the holder, if another process (or another store of this one) has it."""
+        """HeldError, naming the holder, if another process (or another store of this one) has it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -25,7 +29,7 @@ class FileLock:
             holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             message = f"another controller uses this store (pid {holder}): {self._path}: stop it, or name another store"
-            raise RefusedError(message) from error
+            raise HeldError(message) from error
         self._descriptor = descriptor
         try:
             os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)

@@ -5,6 +5,7 @@ What the methods promise stands in `controller.store.base`; which database it is
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -25,8 +26,14 @@ def sqlite_url(path: Path) -> str:
 class SqlStore(RunTables, AgentTables, ControlTables, ApprovalTables):
     """`controller.store.base.Store` at a URL of SQLAlchemy.
 
-    With SQLite, `open` refuses (RefusedError) a file that another controller has open.
+    With SQLite, `open` refuses (HeldError) a file that another controller has open. With PostgreSQL, who has called
+    `lead` writes until another does, and not once more.
     """
+
+    @property
+    def superseded(self) -> asyncio.Event:
+        """Set when a write was refused because another controller leads."""
+        return self._database.superseded
 
     async def open(self) -> None:
         await self._database.open()
@@ -43,4 +50,6 @@ class SqlStore(RunTables, AgentTables, ControlTables, ApprovalTables):
         async def work(connection: AsyncConnection) -> int:
             return int((await connection.execute(advance)).scalar_one())
 
-        return await self._database.write(work)
+        epoch = await self._database.write(work)
+        self._database.fence(epoch)
+        return epoch

@@ -10,6 +10,15 @@ import pytest
 
 from tests.benchmarks.bench_service_probes import HEADING, cost, held
 from tests.contract.edge_rig import DnsRig, GrpcRig, HlsRig, ObjectRig
+from tests.contract.s3_rig import S3Rig
+
+
+async def signed_case(path: Path, made: list[Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """The ledger on a store that checks signatures, where there is one."""
+    if S3Rig.missing():
+        return []
+    made.append(S3Rig(path))
+    return [("object ledger, signed, kept", "object", await made[-1].up() | {"mode": "ledger", "keepalive": True})]
 
 
 @pytest.mark.benchmark
@@ -32,6 +41,7 @@ async def test_cost_of_edge_probes(tmp_path: Path) -> None:
             ("object put, fresh", "object", store | {"mode": "put"}),
             ("object verify, kept", "object", store | {"keepalive": True}),
             ("object ledger, kept", "object", store | {"mode": "ledger", "keepalive": True}),
+            *(await signed_case(tmp_path, made)),
         ):
             cpu_ms, wall_ms = await cost(kind, spec, tmp_path)
             rate, lag_ms = await held(kind, spec, tmp_path)

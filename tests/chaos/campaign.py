@@ -55,7 +55,11 @@ def trials(count: int, seed: int, pattern: str = "*") -> Iterator[Trial]:
         if lap % 2 == 0:
             yield Trial(variant, killed, step=steps[at % len(pairs)][lap // 2 % len(STEPS)])
         else:
-            yield Trial(variant, killed, after_s=chance.uniform(0.0, _DURATION_S + 0.6))
+            yield Trial(variant, killed, after_s=chance.uniform(0.0, _lasts_s(VARIANTS[variant][0]) + 0.6))
+
+
+def _lasts_s(kind: str) -> float:
+    return cases.SUBJECTS[kind].lasts_s
 
 
 class Subject:
@@ -65,7 +69,7 @@ class Subject:
         self.deadline_ns = 0
         self.guardian = 0
         self.undo = ""
-        arguments = [str(state), made.kind, json.dumps(made.spec), str(_DURATION_S), str(int(gated))]
+        arguments = [str(state), made.kind, json.dumps(made.spec), str(_lasts_s(made.kind)), str(int(gated))]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.victim", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=cases.environment(),

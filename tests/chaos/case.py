@@ -42,26 +42,42 @@ class Case:
 
 @dataclass(frozen=True)
 class Subject:
-    """How to make a case of one kind; `variants`: further specs laid over the first, by a name for the tables."""
+    """How to make a case of one kind; `variants`: further specs laid over the first, by a name for the tables.
+
+    *home*: the suite whose contract tests run it; the others cannot make what it needs. *lasts_s*: how long a trial of
+    self-chaos lasts, seconds: longer where a fault takes its time to begin.
+    """
 
     make: Callable[[], AbstractContextManager[Case]]
     missing: Callable[[], str]
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    home: str = "contract"
+    lasts_s: float = 1.2
 
 
 SUBJECTS: dict[str, Subject] = {}
 
 
 def subject(
-    kind: str, *, missing: Callable[[], str] = lambda: "", variants: dict[str, dict[str, Any]] | None = None
+    kind: str,
+    *,
+    missing: Callable[[], str] = lambda: "",
+    variants: dict[str, dict[str, Any]] | None = None,
+    home: str = "contract",
+    lasts_s: float = 1.2,
 ) -> Callable[[Callable[[], Iterator[Case]]], Callable[[], Iterator[Case]]]:
     """Marks a generator function that yields one `Case` of *kind*; *missing* says why it cannot run here, or ""."""
 
     def keep(make: Callable[[], Iterator[Case]]) -> Callable[[], Iterator[Case]]:
-        SUBJECTS[kind] = Subject(contextlib.contextmanager(make), missing, variants or {})
+        SUBJECTS[kind] = Subject(contextlib.contextmanager(make), missing, variants or {}, home, lasts_s)
         return make
 
     return keep
+
+
+def at_home(home: str) -> list[str]:
+    """The kinds whose contract tests run in that suite."""
+    return sorted(kind for kind, one in SUBJECTS.items() if one.home == home)
 
 
 def missing(kind: str) -> str:

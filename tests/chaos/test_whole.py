@@ -25,7 +25,7 @@ from protos.error import BlackstartError
 from tests.chaos.case import wait_until
 from tests.chaos.subject.process import members, target
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, pytest.mark.chaos, pytest.mark.timeout(300)]
 LEASE_S = 1.0
 DURATION_S = 2.5
 KILLS_PER_CASE = int(os.environ.get("BLACKSTART_CHAOS_WHOLE", "2"))  # `make chaos` makes more

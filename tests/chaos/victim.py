@@ -80,8 +80,9 @@ async def main() -> None:
     guardian = Guardian(state)
     guardian.start()
     done = asyncio.Event()
+    policy = Policy(faults=["*"], protected_processes=[], kubelets=[spec.get("program", "kubelet")])
     effects = effect.Effects(
-        journal=Journal(state), guardian=guardian, policy=lambda: Policy(faults=["*"], protected_processes=[]),
+        journal=Journal(state), guardian=guardian, policy=lambda: policy,
         controller=list, notify=lambda *_: done.set(),
     )  # fmt: skip
     gated(effects, guardian)

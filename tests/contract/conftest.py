@@ -12,6 +12,7 @@ import pytest
 from agent.probes.engine import ProbeEngine
 from tests.chaos.case import wait_until
 from tests.chaos.subject.file import directory
+from tests.contract import postgres_rig
 from tests.contract.file_rig import servers
 
 
@@ -40,3 +41,14 @@ async def engine(tmp_path: Path) -> AsyncIterator[ProbeEngine]:
     made = ProbeEngine(sink=lambda *_: None, ledgers=tmp_path)
     yield made
     await made.close()
+
+
+@pytest.fixture(scope="module")
+def sql_server() -> Iterator[postgres_rig.Postgres]:
+    """A real PostgreSQL, for all of these tests."""
+    if told := postgres_rig.missing():
+        pytest.skip(told)
+    made = postgres_rig.Postgres()
+    made.start()
+    yield made
+    made.remove()

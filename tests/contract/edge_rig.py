@@ -106,7 +106,7 @@ class DnsRig:
 
     def __init__(self, path: Path | None = None) -> None:
         del path
-        self.port = free_port(socket.SOCK_DGRAM)
+        self.port = free_port(socket.SOCK_DGRAM, socket.SOCK_STREAM)  # dnsmasq takes both or ends
         self.process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -125,8 +125,8 @@ class DnsRig:
             "--mx-host=test,mail.test,10", "--txt-record=test,v=spf1,-all", "--srv-host=_x._tcp.test,web.test,443,1,2",
             *(f"--host-record=many.test,10.9.{number // 250}.{1 + number % 250}" for number in range(400)),
         ]  # fmt: skip
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 5
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 20
         with socket.socket(type=socket.SOCK_DGRAM) as channel:
             channel.settimeout(0.05)
             channel.connect(("127.0.0.1", self.port))
@@ -136,6 +136,7 @@ class DnsRig:
                     channel.recv(4096)
                     return
                 except OSError:
+                    assert self.process.poll() is None, f"dnsmasq ended with {self.process.returncode}"
                     assert time.monotonic() < until, "dnsmasq does not answer"
                     time.sleep(0.01)
 

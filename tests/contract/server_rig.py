@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import shutil
 import signal
 import socket
@@ -16,10 +17,17 @@ from typing import Any
 LOOK_S = 0.02  # between two questions whether a server is ready
 
 
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(type=kind) as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def free_port(*kinds: int) -> int:
+    """A port of loopback that no socket of these kinds has; TCP, if none is named."""
+    for _ in range(100):
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            port = 0
+            for kind in kinds or (socket.SOCK_STREAM,):
+                one = held.enter_context(socket.socket(type=kind))
+                one.bind(("127.0.0.1", port))
+                port = int(one.getsockname()[1])
+            return port
+    raise AssertionError("no port is free for all kinds")
 
 
 class Server:

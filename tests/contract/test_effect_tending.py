@@ -17,7 +17,7 @@ from agent.effect import Effects
 from agent.faults import registry
 from agent.guardian import Guardian
 from agent.journal import Journal
-from agent.leftover import close_leftovers
+from agent.leftover import begin, close_leftovers
 from agent.policy import Policy
 from agent.system import clock, proc
 from protos.error import SpecError
@@ -160,6 +160,70 @@ async def test_a_revert_that_fails_is_stranded_told_and_tried_until_it_works(
     ended = await rig.until("effect.reverted")
     assert (ended["state"], ended["residue"]) == ("reverted", [])
     assert rig.journal.in_force() == []
+
+
+async def test_a_stranded_effect_whose_end_hangs_holds_up_no_other(
+    rig: Rig, service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undo, "_PAUSE_S", 0.01)
+    service()
+    await rig.pause(spec(tmp_path))
+    fault = rig.effects.faults["process.pause"]
+    (first,), hangs, revert = rig.effects.of(), asyncio.Event(), fault.revert
+
+    async def broken(effect: Any) -> None:
+        if effect.id != first.effect.id:
+            return await revert(effect)
+        if first.state == "stranded":
+            hangs.set()
+            await asyncio.sleep(30)
+        raise ValueError("planted")
+
+    monkeypatch.setattr(fault, "revert", broken)
+    await rig.effects.revert([first])
+    async with asyncio.timeout(5):
+        await hangs.wait()
+    service()
+    await rig.pause(spec(tmp_path))
+    service.last().kill()
+    await rig.until("effect.target_gone")
+    await rig.until("effect.reverted")
+    monkeypatch.setattr(fault, "revert", revert)
+
+
+async def test_what_could_not_be_ended_at_the_start_is_tried_until_it_works(
+    rig: Rig, service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undo, "_PAUSE_S", 0.01)
+    service()
+    await rig.pause(spec(tmp_path))
+    (effect,) = [active.effect for active in rig.effects.of()]
+    again = Effects(
+        journal=rig.journal, guardian=rig.guardian, policy=Policy, controller=list,
+        notify=lambda kind, _run, body: rig.told.append((kind, body)),
+    )  # fmt: skip
+    fault = again.faults["process.pause"]
+    revert = fault.revert
+
+    async def broken(effect: Any) -> None:
+        raise ValueError("planted")
+
+    async def revert_all(*_: Any) -> dict[str, list[str]]:
+        return {effect.id: ["planted"]}
+
+    monkeypatch.setattr(undo, "revert_all", revert_all)
+    begun = await begin(rig.journal)
+    assert [row["state"] for row in begun.rows] == ["stranded"]
+    assert [one.id for one in begun.open] == [effect.id]
+    monkeypatch.setattr(fault, "revert", broken)
+    (row,) = await again.adopt(begun.open)
+    assert (row["state"], row["residue"], row["confirmed"]) == ("stranded", ["ValueError: planted"], False)
+    assert [one["id"] for one in again.in_force()] == [effect.id]
+    monkeypatch.setattr(fault, "revert", revert)
+    ended = await rig.until("effect.reverted")
+    assert (ended["id"], ended["state"]) == (effect.id, "reverted")
+    assert rig.journal.in_force() == []
+    await again.close()
 
 
 async def test_a_reboot_has_ended_what_it_ends_and_the_rest_is_reverted(tmp_path: Path) -> None:

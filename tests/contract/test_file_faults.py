@@ -72,6 +72,18 @@ async def test_the_target_gets_the_error_and_the_file_underneath_stays_whole(pla
     assert (place / "other").read_text() == "fine, still"
 
 
+async def test_a_read_only_disk_is_read(place: Path) -> None:
+    fault, effect = planned("file.io_error", place, "open_write", "create", errno="EROFS")
+    await put_in_force(fault, effect)
+    assert (place / "kept").read_bytes()
+    with pytest.raises(OSError, match="Read-only"):
+        (place / "kept").open("r+b")
+    with pytest.raises(OSError, match="Read-only"):
+        (place / "new").touch()
+    await fault.revert(effect)
+    (place / "kept").open("r+b").close()
+
+
 async def test_a_fraction_hits_that_share(place: Path) -> None:
     fault, effect = planned("file.io_error", place, "read", fraction=0.3)
     await put_in_force(fault, effect)

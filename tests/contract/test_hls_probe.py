@@ -8,6 +8,7 @@ import random
 import pytest
 
 from agent.probes.hls import HlsProbe, HlsSpec
+from agent.probes.record import Record
 from agent.probes.registry import build
 from protos.error import SpecError
 from protos.recovery import Code
@@ -43,6 +44,7 @@ async def test_a_stream_that_stands_behind_a_healthy_server_is_found_and_its_tim
     await probe.close()
     assert codes == [Code.OK] * 15 + [Code.BAD] * 5 + [Code.OK] * 10, "the last segment came in second 9"
     assert probe.found() == {"lost_s": 6.0, "missing_s": 0.0}
+    assert not probe.figures(Record(1_000_000_000)), "nothing was asked, and there are no stamps"
 
 
 async def test_a_rung_that_is_gone_old_or_elsewhere(nginx):

@@ -34,10 +34,10 @@ async def engine(tmp_path, server):
     server.sql(f"DROP TABLE IF EXISTS {TABLE}")
 
 
-async def written(engine, server, count, **more):
+async def written(engine, server, count, timeout_ms=2000, **more):
     """A ledger of at least *count* acknowledged records; its probe goes on."""
     spec = {"dsn": server.dsn, "mode": "ledger", "table": TABLE, **more}
-    await engine.start("run", "l", "postgres", spec, interval_ms=2, timeout_ms=2000)
+    await engine.start("run", "l", "postgres", spec, interval_ms=2, timeout_ms=timeout_ms)
     until = time.monotonic() + 60
     while (await engine.ledger("run", "l"))["acknowledged"] < count:
         assert time.monotonic() < until
@@ -52,7 +52,7 @@ async def settled(engine, name="l"):
 
 @pytest.mark.parametrize("lost", [0, 1, 17, 1000])
 async def test_a_planted_loss_is_reported_exactly(engine, server, lost):
-    await written(engine, server, lost + 60)
+    await written(engine, server, lost + 60, timeout_ms=20_000)  # every answer is waited for, on a busy machine too
     await settled(engine)
     server.sql(f"DELETE FROM {TABLE} WHERE number >= 30 AND number < {30 + lost}")
     found = await engine.ledger("run", "l")

@@ -16,6 +16,7 @@ from tests.contract.amqp_rig import AmqpRig
 from tests.contract.edge_rig import EDGE_RIGS
 from tests.contract.nats_rig import NatsRig
 from tests.contract.probe_rig import ANSWER, RIGS, HttpRig, KeepaliveRig, TcpRig
+from tests.contract.s3_rig import S3Rig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,8 +28,8 @@ TIMEOUT_S = 0.15
 AMPLE_S = 10.0
 
 
-ALL_RIGS = [*RIGS, *EDGE_RIGS, AmqpRig, NatsRig]
-ALONE = {"log"}  # its attempts only look: tests of its own
+ALL_RIGS = [*RIGS, *EDGE_RIGS, AmqpRig, NatsRig, S3Rig]
+ALONE = {"log", "kube"}  # the one only looks, the other wants a cluster (tests/cluster): tests of their own
 
 
 @pytest.fixture(params=ALL_RIGS, ids=lambda rig: rig.__name__)
@@ -101,10 +102,13 @@ def test_a_bad_spec_is_refused_with_every_problem(rig: Rig) -> None:
     assert all(problem.where.startswith(f"spec of probe {rig.kind}.") for problem in caught.value.problems)
 
 
-def test_every_kind_has_a_rig_and_says_what_it_lacks() -> None:
+def test_every_kind_has_a_rig_and_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path))
     assert {rig.kind for rig in ALL_RIGS} | ALONE == set(KINDS)
     assert dict(capabilities([["true"]])) == dict.fromkeys(KINDS, "")
     assert dict(capabilities([]))["command"] == "a command in the policy"
+    monkeypatch.delenv("KUBECONFIG")
+    assert "set KUBECONFIG in the agent's environment" in dict(capabilities([]))["kube"]
 
 
 def test_what_is_no_spec_and_no_kind() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from blackstart.local import service_file, services
+from blackstart.local import service_file, service_run, services
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "experiments" / "profiles" / "dailydoco.yaml"
@@ -49,7 +49,7 @@ def run(bed: services.ServiceBed, name: str, *options: str) -> tuple[int, Any]:
     """Exit code and JSON of `blackstart run` on a scenario of reliability."""
     file = ROOT / "experiments" / "reliability" / f"{name}.yaml"
     command = [str(Path(sys.executable).with_name("blackstart")), "run", str(file), "--profile", str(PROFILE), "--json"]
-    environment = {**os.environ, **services.environment(bed.state)}
+    environment = {**os.environ, **service_run.environment(bed.state)}
     done = subprocess.run(
         [*command, *options], env=environment, capture_output=True, text=True, check=False, timeout=150
     )

@@ -16,6 +16,8 @@ pytest.importorskip("av", reason="needs PyAV: pip install 'blackstart[media]'")
 pytest.importorskip("supervisor", reason="needs supervisor: pip install 'blackstart[reference]'")
 from tests.integration.test_reference_farm import up
 
+pytestmark = pytest.mark.alone
+
 
 async def seen(probe, code, within_s):
     """Asks ten times a second until *code* comes; seconds."""

@@ -27,6 +27,7 @@ from tests.integration.hostile_rig import (
     welcome,
 )
 
+pytestmark = pytest.mark.alone
 Rig = tuple[HostileController, Node]
 FLOOD = 3000
 

@@ -1,7 +1,8 @@
 """Recovery as measured, beside what an independent observer stamped: 100 seeded outages at 100 Hz.
 
-A trial in which this machine kept the probe from its schedule is void and made again: Blackstart's own
-bounds say which, by being wider than the schedule alone makes them. The bounds must hold in every trial, void or not.
+A trial in which this machine kept the probe from its schedule is void and made again: Blackstart itself says which,
+by bounds that are wider than the schedule alone makes them, or by attempts that could not start when they were due.
+The bounds must hold in every trial, void or not.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ SEED = 20_261_123
 TRIALS = 100
 SERVICES = 6
 INTERVAL_MS = 10
+pytestmark = pytest.mark.alone
 TIMEOUT_MS = 200  # below the freezes, above what a busy machine makes a healthy answer wait
 SLACK_MS = {"kill": INTERVAL_MS, "freeze": 2 * INTERVAL_MS}  # width past the schedule's own, from which a trial is void
-VOID_MAX = 60
+VOID_MAX = 120
 SERVER = Path(__file__).with_name("observed_server.py")
 
 
@@ -44,9 +46,9 @@ class Trial:
 
     @property
     def void(self) -> bool:
-        """Whether the probe was kept from its schedule: the bounds are then wider than interval and timeout."""
+        """Whether the probe was kept from its schedule: attempts without data, or bounds past interval and timeout."""
         schedule_ms = INTERVAL_MS + (TIMEOUT_MS if self.mode == "freeze" else 0)
-        return (self.hi_s - self.lo_s) * 1e3 > schedule_ms + SLACK_MS[self.mode]
+        return bool(self.note) or (self.hi_s - self.lo_s) * 1e3 > schedule_ms + SLACK_MS[self.mode]
 
     @property
     def held(self) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 av = pytest.importorskip("av", reason="needs PyAV: pip install 'blackstart[reference]'")
 pytest.importorskip("supervisor", reason="needs supervisor: pip install 'blackstart[reference]'")
 
+pytestmark = pytest.mark.alone
 FARM = Path(__file__).parents[2] / "deploy" / "reference" / "farm.py"
 
 

@@ -33,6 +33,10 @@ def test_a_warm_edge_serves_without_its_origin_and_a_cold_one_does_not(edge):
     assert warm["status"] == 0, "nor does who looks at the status of a playlist"
     for stream in ("live_varnish", "live_nginx"):
         assert 9.9 < warm[stream] < 20, "no edge can serve a segment that nobody has sent it"
+    figures = {figure["name"]: figure for figure in answer["document"]["figures"]}
+    lost = figures["live_varnish: stream lost"]
+    assert lost["unit"] == "stream-minutes"
+    assert 0 < lost["provenance"]["lo"] <= lost["value"] <= lost["provenance"]["hi"] < 20 / 60
 
     code, answer = run(edge, "edge-origin-lost-cold")
     assert code == 0, answer["run"]["reason"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -64,8 +66,9 @@ def test_writes_go_on_after_the_primary_is_killed_and_a_host_comes_back_with_its
     assert sql(bed, "create table t (k int); insert into t values (1)").returncode == 0
     first = primary(bed)
     assert first
-    folder = str(bed.folder(first))
-    victims = [pid for pid in proc.pids() if folder in proc.command_line(pid) and "etcd" not in proc.command_line(pid)]
+    there = Path(f"/proc/{bed.host(first).pid}/ns/pid").readlink()
+    victims = [pid for pid in proc.pids() if inside(pid, there)]
+    assert len(victims) > 2
     for pid in victims:  # Patroni, and the server, which is not its child
         os.kill(pid, signal.SIGKILL)
     failed_s = wait_until(lambda: wrote(bed, 2), 40)
@@ -87,6 +90,14 @@ def test_writes_go_on_after_the_primary_is_killed_and_a_host_comes_back_with_its
     wait_until(lambda: sql(bed, "select pg_is_in_recovery()", 5001).stdout.strip() == "t", 60)
     wait_until(lambda: b"state" in health(bed, second) and b"running" in health(bed, second), 60)
     assert sql(bed, "select count(*) from t where k = 3").stdout.strip() == "1"
+
+
+def inside(pid, namespace):
+    with contextlib.suppress(OSError):
+        words = proc.command_line(pid)
+        database = re.search(r"patroni|postgres", words) and "etcd" not in words
+        return bool(database) and Path(f"/proc/{pid}/ns/pid").readlink() == namespace
+    return False
 
 
 def health(bed, name):

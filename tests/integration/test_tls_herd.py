@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from blackstart.client import Client
 from blackstart.settings import Settings
 from tests.chaos.case import end
 from tests.integration.controller_rig import ControllerProcess
 
+pytestmark = pytest.mark.alone
 PROCESSES, EACH = 2, 250
 
 

@@ -81,11 +81,10 @@ class Bench:
         self.notebook: Any = Notebook()
         self.effects = Effects(
             journal=self.notebook, guardian=self.notebook, controller=list, notify=lambda *_: None,
-            policy=lambda: Policy(faults=["*"], longest_s=LONGEST_S),
+            policy=lambda: Policy(faults=["*"], longest_s=LONGEST_S), faults={kind: Recorder(kind) for kind in KINDS},
         )  # fmt: skip
-        self.effects.faults = {kind: Recorder(kind) for kind in KINDS}  # type: ignore[assignment]
         self.probes = ProbeEngine(sink=lambda *_: None)
-        self.executor = Executor(self.effects, self.probes, CommandWorkload(lambda _: False))
+        self.executor = Executor(self.effects, self.probes, [CommandWorkload(lambda _: False)])
 
     async def close(self) -> None:
         await self.effects.close()

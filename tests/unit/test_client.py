@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+import signal
 import socket
+import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +17,9 @@ from blackstart.settings import Settings, resolve
 from protos import blackstart_operator_pb2 as pb
 from protos.error import DeniedError, Problem, RefusedError, SpecError, UnreachableError
 from tests.scripted_operator import Script, Served, certificate
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 @pytest.fixture
@@ -163,3 +171,48 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path, environ, says):
 def test_a_broken_settings_file_is_named(tmp_path, content):
     with pytest.raises(SpecError, match=r"client\.yaml"):
         resolve(environ=_home(tmp_path, config=content))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("nth", range(12))
+def test_ctrl_c_leaves_no_lock_of_grpc_taken(client, script, nth):
+    """It is raised where it does harm: where the main thread has just taken a lock of gRPC's, if it takes any."""
+    script.events = _events(3)
+    client.show("r1")
+    taken = 0
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal taken
+        del argument
+        caller = frame.f_back.f_code.co_filename if frame.f_back is not None else ""
+        if event == "return" and frame.f_code.co_qualname == "Condition.__enter__" and "/grpc/" in caller:
+            taken += 1
+            if taken == nth + 1:
+                raise KeyboardInterrupt
+
+    sys.setprofile(interrupt)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            for _event in client.watch("r1"):
+                pass
+    finally:
+        sys.setprofile(None)
+    assert client.show("r1")[0].id == "r1"
+
+
+def test_ctrl_c_at_any_moment_of_a_watch_leaves_the_client_usable(client, script):
+    script.events = _events(300)
+    client.show("r1")
+    rng = random.Random(4)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(60):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.001, 0.02))
+                for _event in client.watch("r1"):
+                    pass
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert client.show("r1")[0].id == "r1"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -184,6 +184,21 @@ def test_a_recovery_beside_its_objective(lo, hi, rto, confirmed, result):
     assert measure.result(entry, rto, confirmed=confirmed) == result
 
 
+@pytest.mark.parametrize(
+    ("lo_s", "hi_s", "told"),
+    [
+        (3.9, 4.0, ""), (9.6, 9.7, "within half a second"), (9.9, 10.2, "within half a second"),
+        (10.1, 10.2, "only after"), (70.0, 70.1, "only after"), (2.0, 12.0, "perhaps"), (9.0, 9.9, ""),
+    ],
+)  # fmt: skip
+def test_a_recovery_that_came_with_the_end_of_the_fault_is_told_apart(lo_s, hi_s, told):
+    entry = {"recovered": True, "lo_s": lo_s, "hi_s": hi_s, "outages": [1]}
+    found = measure.beside_end(entry, measure.Instant(0, 5, 10_000_000_000))
+    assert (told in found) if told else not found
+    assert not measure.beside_end(entry, measure.Instant(0, 5, None)), "it is in force, or over at once"
+    assert not measure.beside_end(entry | {"outages": []}, measure.Instant(0, 5, 10_000_000_000))
+
+
 def test_variables_take_the_type_of_their_default():
     experiment = {"configuration": {"n": 3, "x": 0.5, "on": False, "s": "a", "e": {"type": "env", "default": "d"}}}
     given = {"n": "5", "x": "2", "on": "true", "s": "7", "e": "z"}

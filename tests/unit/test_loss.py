@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from controller.finding import Verdict
 from controller.report import document_json, junit, page
 from controller.report.document import LossEntry
 from controller.run import measure
-from controller.verdict import Verdict, judge, loss_findings
+from controller.verdict import judge, loss_findings
 from tests.unit.report_sample import run
 
 

@@ -125,3 +125,32 @@ def test_a_protected_mount_is_protected_where_a_part_of_it_is_bound(tmp_path: Pa
         policy.check(effect("resource.disk_fill", mounts=[str(part)]), 1, [])  # another name, the same disk
     if other.stat().st_dev != tmp_path.stat().st_dev:
         policy.check(effect("resource.disk_fill", mounts=[str(other)]), 1, [])
+
+
+@pytest.mark.parametrize("space", ["kube-system", "kube-public", "kube-node-lease", "blackstart", "blackstart-two"])
+def test_namespaces_of_the_cluster_itself_are_protected(space: str) -> None:
+    kill = effect("pod.kill", namespaces=["shop", space])
+    with pytest.raises(RefusedError, match=rf"namespace {space} is protected by the node's policy"):
+        Policy(faults=["*"]).check(kill, 1, [])
+    Policy(faults=["*"], protected_namespaces=[]).check(kill, 1, [])
+
+
+def test_only_the_namespaces_that_are_named_may_be_touched() -> None:
+    Policy(faults=["*"], namespaces=["shop-*"]).check(effect("pod.kill", namespaces=["shop-1"]), 1, [])
+    with pytest.raises(RefusedError, match=r"namespace bank is not among those .* \(shop-\*\)"):
+        Policy(faults=["*"], namespaces=["shop-*"]).check(effect("pod.kill", namespaces=["shop-1", "bank"]), 1, [])
+    with pytest.raises(RefusedError, match=r"\(none\)"):
+        Policy(faults=["*"], namespaces=[]).check(effect("pod.kill", namespaces=["shop"]), 1, [])
+
+
+def test_only_the_nodes_that_are_named_may_be_touched() -> None:
+    Policy(faults=["*"], nodes=["gpu-*"]).check(effect("node.cordon", nodes=["gpu-1"]), 1, [])
+    with pytest.raises(RefusedError, match=r"node control-1 is not among those .* \(gpu-\*\)"):
+        Policy(faults=["*"], nodes=["gpu-*"]).check(effect("node.cordon", nodes=["control-1"]), 1, [])
+
+
+def test_budgets_are_respected_unless_the_owner_says_otherwise() -> None:
+    kill = effect("pod.kill", budgets=["pod shop/web-1: Cannot evict pod"])
+    with pytest.raises(RefusedError, match="respects PodDisruptionBudgets: pod shop/web-1: Cannot evict pod"):
+        Policy(faults=["*"]).check(kill, 1, [])
+    Policy(faults=["*"], respect_pdb=False).check(kill, 1, [])

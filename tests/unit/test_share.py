@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.probes.tally import tally
+from controller.finding import Verdict
 from controller.report import document_json, junit, page
 from controller.report.document import Interval, PhasesEntry, PhaseStep, ShareEntry
 from controller.run import counting, phasing
-from controller.verdict import Verdict, judge, share_findings
+from controller.verdict import judge, share_findings
 from protos.recovery import Attempts, Code
 from protos.share import attempts_needed, budget_s, wilson
 from tests.unit.report_sample import run
@@ -136,6 +137,15 @@ MARKS = [
 RECOVERED = {"recovered": True, "value_s": 5.5, "lo_s": 5.4, "hi_s": 5.6, "agent_id": "c", "probe": "w"}
 
 
+def test_kubernetes_ready_is_a_phase_and_serving_is_what_comes_after():
+    text = "3 of 3; 2026-01-01T00:00:15Z by the API server"
+    row = {"mark": "ready", "path": "pods", "text": text, "api_time": "2026-01-01T00:00:15Z"}
+    found = phasing.steps([row | {"lo_ns": 13 * S, "hi_ns": 13 * S}], 10 * S, 10 * S, ["ready"], RECOVERED)
+    assert [(step["name"], step["took_s"], step["text"]) for step in found["steps"]] == [
+        ("ready", 3.0, text), ("client", 2.5, "first good attempt"),
+    ]  # fmt: skip
+
+
 def test_phases_follow_each_other_and_what_is_not_told_is_said():
     found = phasing.steps(MARKS, 10 * S, 10 * S, ["detect", "decide", "act", "serve"], RECOVERED)
     assert [(step["name"], step["took_s"]) for step in found["steps"]] == [
@@ -143,7 +153,7 @@ def test_phases_follow_each_other_and_what_is_not_told_is_said():
     ]  # fmt: skip
     assert found["missing"] == ["act"]
     words = phasing.sentence(found | {"probe": "w", "after": "kill"})
-    assert words == ("w after kill: detect 2.00 s + decide 2.00 s + serve 1.00 s + client 0.50 s; no log told of act")
+    assert words == ("w after kill: detect 2.00 s + decide 2.00 s + serve 1.00 s + client 0.50 s; nothing told of act")
     assert sum(step["took_s"] for step in found["steps"]) == RECOVERED["value_s"]
 
 
@@ -170,6 +180,6 @@ def test_every_report_tells_it():
     html = page.to_html(documents, "t").decode()
     assert "goodput while cut was in force" in html
     assert "/l/&lt;1&gt;" in html
-    assert "No log told of act" in html
+    assert "Nothing told of act" in html
     assert 'name="capacity: reads on client after cut"' in junit.to_junit(documents, "t").decode()
     assert document_json.from_json(document_json.to_json(documents, "t"))[1] == documents

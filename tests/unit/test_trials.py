@@ -9,7 +9,8 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackstart.trials import compare, median_interval, quantile, slower, spreads, strip
+from blackstart.trials import compare, slower, spreads, strip
+from protos.spread import median_interval, phase_medians, quantile
 
 VALUES = st.lists(st.floats(0.001, 1000), min_size=1, max_size=60).map(sorted)
 
@@ -43,9 +44,25 @@ def test_a_trial_without_a_figure_is_counted() -> None:
     rows = [document(2.0), document(4.0, lost=3), document(None, "missed"), {"recoveries": []}]
     (found,) = spreads(rows)
     assert (found.trials, found.measured, found.missed) == (4, 2, 1)
-    assert (found.least_s, found.median_s, found.most_s) == (2.0, 3.0, 4.0)
+    assert (found.least_s, found.values) == (2.0, (2.0, 4.0))
+    assert found.median_s == found.most_s == math.inf, "half of them took longer than any that was measured"
     assert math.isclose(found.error_s, 0.1)
     assert (found.lost, found.acknowledged) == (3, 30)
+
+
+def test_of_several_agents_the_slowest_speaks_for_its_trial() -> None:
+    rows = [document(2.0), document(4.0), document(3.0)]
+    rows[0]["recoveries"].append({**rows[0]["recoveries"][0], "recovery": {"value": 9.0, "lo": 8.9, "hi": 9.1}})
+    rows[1]["recoveries"].append({**rows[1]["recoveries"][0], "recovery": None, "result": "missed"})
+    (found,) = spreads(rows)
+    assert (found.trials, found.measured, found.missed) == (3, 2, 1)
+    assert found.values == (3.0, 9.0)
+    assert (found.median_s, found.most_s) == (9.0, math.inf)
+
+
+def test_phases_stand_in_the_order_of_the_trials_that_tell_of_most() -> None:
+    trials = [[("detect", 4.0), ("client", 1.0)], [("detect", 2.0), ("serve", 0.5), ("client", 1.0)]]
+    assert list(phase_medians(trials).items()) == [("detect", 3.0), ("serve", 0.5), ("client", 1.0)]
 
 
 def test_phases_are_told_by_their_medians() -> None:

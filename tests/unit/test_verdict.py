@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.finding import Verdict, worst
 from controller.report.document import Interval
 from controller.report.engine_journal import cause
-from controller.verdict import Verdict, judge, stranded, worst
+from controller.verdict import judge, stranded
 from tests.unit.report_sample import T0_NS, certified, effect, injection, recovery
 
 OWN = {"type": "python", "module": "blackstart.chaos", "func": "observe"}

@@ -1,0 +1,118 @@
+"""An encode workload from its first file to its result; runs in a process of its own.
+
+Invariant: whatever ends it, no worker outlives it; what it wrote is in one folder, which its owner removes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from agent.workloads.encode import arrivals, codec, measure, source
+from agent.workloads.encode.hive import Hive, LostError, Worker
+from agent.workloads.encode.ladder import Made
+from agent.workloads.encode.level import Level, Runner
+from agent.workloads.encode.source import Source
+from agent.workloads.encode.spec import Closed, EncodeSpec
+from agent.workloads.encode.worker import Order
+from protos.error import ProbeError
+
+Json = dict[str, Any]
+_AFTER_S: Final = 600.0  # for one output's decoding or comparison
+
+
+async def run(spec: EncodeSpec, folder: Path, say: Callable[[str], None]) -> Json:
+    """The result. SpecError for a codec that cannot be had, ProbeError where nothing could be encoded."""
+    async with asyncio.timeout(spec.timeout_s):
+        encoders = {f"{one.height}p": codec.choose(one) for one in spec.renditions}
+        say("preparing the inputs")
+        sources = await _sources(spec, folder)
+        most = max(spec.closed.jobs if spec.closed else [spec.open.workers if spec.open else 1])
+        hive = Hive(folder, spec, most)
+        try:
+            runner = Runner(spec, hive, folder, sources, say)
+            levels = await _levels(spec, runner)
+            after = await _after(spec, hive, levels, say)
+        finally:
+            await hive.close()
+    return {
+        "spec": msgspec.to_builtins(spec), "sources": [one.provenance for one in sources],
+        "encoders": {name: {"encoder": one.name, "refused": one.refused} for name, one in encoders.items()},
+        "levels": (rows := [measure.of(level) for level in levels]), **after,
+        "knee": measure.knee(rows, spec.open.p95_max_s) if spec.open and spec.open.p95_max_s else None,
+        "deaths": sum(worker.deaths for worker in hive.workers),
+    }  # fmt: skip
+
+
+async def _sources(spec: EncodeSpec, folder: Path) -> list[Source]:
+    """In a thread, which ends with whoever waits for it."""
+    ended = threading.Event()
+    try:
+        return await asyncio.to_thread(
+            lambda: [one for asked in spec.inputs for one in source.resolve(asked, folder, ended.is_set)]
+        )
+    finally:
+        ended.set()
+
+
+async def _levels(spec: EncodeSpec, runner: Runner) -> list[Level]:
+    if spec.warm_up:
+        _forget((await runner.closed(1, spec.warm_up)).places)
+    if spec.open is not None:
+        asked = spec.open
+        found = [await runner.open(rate, come, asked.workers) for rate, come in arrivals.levels(asked)]
+    else:
+        closed = spec.closed or Closed()
+        found = [await runner.closed(jobs, closed.count or 2 * jobs) for jobs in closed.jobs]
+    if not any(level.places for level in found):
+        errors = [error for level in found for error in level.errors]
+        raise ProbeError(f"no video was encoded: {errors[0] if errors else 'none came'}")
+    return found
+
+
+def _forget(places: Sequence[tuple[str, Source, Made]]) -> None:
+    for place, _, _ in places:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+async def _after(spec: EncodeSpec, hive: Hive, levels: Sequence[Level], say: Callable[[str], None]) -> Json:
+    """What takes time and must not be in the figures: outputs decoded whole, and how much they lost."""
+    places = [one for level in levels for one in level.places]
+    step = max(1, -(-len(places) // spec.decode_max)) if spec.decode_max else 0
+    chosen = places[::step] if step else []
+    firsts = {one[1].path: one for one in reversed(places)}  # of each input the first
+    orders = [Order("decode", one.path, place, made=made) for place, one, made in chosen]
+    orders += [Order("quality", one.path, place, made=made) for place, one, made in firsts.values()] * spec.quality
+    waiting, wrong, rows, failed = iter(orders), list[str](), list[Json](), list[str]()
+    told = [0, time.monotonic()]
+
+    async def busy(worker: Worker) -> None:
+        for order in waiting:
+            try:
+                answer = await worker.do(order, _AFTER_S)
+            except LostError as error:
+                failed.append(str(error))
+                continue
+            wrong.extend(answer.wrong)
+            rows.extend({"input": order.path, **msgspec.to_builtins(one)} for one in answer.quality)
+            if answer.error:
+                failed.append(answer.error)
+            told[0] += 1
+            say(f"looking at the outputs: {told[0]} of {len(orders)}")
+
+    running = [worker for worker in hive.workers if worker.pid][: max(1, (len(orders)))]
+    async with asyncio.TaskGroup() as group:
+        for worker in running:
+            group.create_task(busy(worker))
+    provenance = {one.path: one.provenance for _, one, _ in places}
+    return {
+        "decoded": {"outputs": len(chosen), "of": len(places), "wrong": wrong[:20], "failed": failed[:20]},
+        "quality": [row | {"input": provenance[row["input"]]} for row in rows],
+    }

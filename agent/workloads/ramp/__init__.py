@@ -1,0 +1,1 @@
+"""The process behind the workload `kube.ramp`: it alone imports the Kubernetes client."""

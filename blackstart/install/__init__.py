@@ -1,0 +1,1 @@
+"""Blackstart into a Kubernetes cluster: `blackstart up --kubernetes`."""

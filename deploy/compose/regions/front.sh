@@ -1,0 +1,3 @@
+. /usr/local/lib/keep.sh
+keep haproxy 2 haproxy -W -db -f /etc/blackstart/haproxy.cfg
+stay
