@@ -1,8 +1,8 @@
 """The agent's settings: flags, then environment, then a YAML file. Paths are absolute once loaded.
 
 Of the environment only what a pod can learn of itself by the downward API: `BLACKSTART_AGENT_ID`,
-`BLACKSTART_AGENT_CONTROLLER`, and `BLACKSTART_AGENT_LABELS`, as `role=gpu,node=n1,zone=`: a label without a value is
-left out, since the downward API gives an empty string where there is nothing to give.
+`BLACKSTART_AGENT_CONTROLLER`, `BLACKSTART_AGENT_SCRATCH`, and `BLACKSTART_AGENT_LABELS`, as `role=gpu,node=n1,zone=`:
+a label without a value is left out, since the downward API gives an empty string where there is nothing to give.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     state: str = "/var/lib/blackstart-agent"
     certs: str = ""  # directory of ca.pem, cert.pem, key.pem; empty: STATE/certs
     policy: str = ""  # file; empty: every fault is refused
+    scratch: str = ""  # where workloads put what they make, on a disk of its own if you like; empty: STATE
     spool_mb: float = 64.0
     sense_s: float = 5.0  # period of the node's own gauges
     log: str = "info"
@@ -46,6 +47,13 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     @property
     def policy_path(self) -> Path | None:
         return Path(self.policy).absolute() if self.policy else None
+
+    @property
+    def encode_path(self) -> Path:
+        """Of the encode workload alone: what is there is removed."""
+        if not self.scratch:
+            return self.state_path / "encode"
+        return Path(self.scratch).absolute() / f"blackstart-encode-{self.id.replace('/', '_')}"
 
     @property
     def own_paths(self) -> list[str]:
@@ -72,7 +80,7 @@ def load(path: Path | None, overrides: dict[str, Any], environ: Mapping[str, str
         except yaml.YAMLError as error:
             raise SpecError(Problem(str(path), f"not YAML: {error}")) from error
     try:
-        given = {key: environ.get(f"{PREFIX}{key.upper()}", "") for key in ("id", "controller")}
+        given = {key: environ.get(f"{PREFIX}{key.upper()}", "") for key in ("id", "controller", "scratch")}
         given |= {"labels": document.get("labels", {}) | _labels(environ.get(f"{PREFIX}LABELS", ""))}
         merged = document | _said(given) | _said(overrides)
         config = msgspec.convert(merged, Config)

@@ -67,9 +67,14 @@ class Daemon:
         folders = [config.state_path, *_FOLDERS]
         self._certificates = Certificates(folders)
         self._auditor = Auditor(self._effects, folders, self._notify)
-        self._probes = ProbeEngine(sink=self._sink, allowed_command=self._allows, ledgers=config.state_path / "ledgers")
+        self._probes = ProbeEngine(
+            sink=self._sink,
+            allowed_command=self._allows,
+            ledgers=config.state_path / "ledgers",
+            encodes=config.encode_path,
+        )
         self._ramps = RampWorkload(config.state_path / "ramps", self._ramp_limits, self._workload_says)
-        encodes = EncodeWorkload(config.state_path / "encode", self._encode_limits, self._workload_says)
+        encodes = EncodeWorkload(config.encode_path, self._encode_limits, self._workload_says)
         encodes.forget()  # what an agent before this one left
         workloads: list[Workload] = [CommandWorkload(self._allows), self._ramps, encodes]
         self._executor = Executor(self._effects, self._probes, workloads, self._certificates)

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from agent.probes import ledgers, registry
 from agent.probes.base import Probe
+from agent.probes.encode import EncodeProbe
 from agent.probes.kube import KubeProbe
 from agent.probes.ledger import Ledger
 from agent.probes.log import LogProbe
@@ -67,11 +68,11 @@ class ProbeEngine:
     def __init__(
         self, *, sink: Sink, clock_ns: Callable[[], int] = time.monotonic_ns, rng: random.Random | None = None,
         allowed_command: registry.Allowed = lambda _: False, batch_s: float = 1.0, in_flight_max: int = 256,
-        kept_max: int = KEPT_MAX, ledgers: Path | None = None,
+        kept_max: int = KEPT_MAX, ledgers: Path | None = None, encodes: Path | None = None,
     ) -> None:  # fmt: skip
         self._sink, self._clock_ns, self._rng = sink, clock_ns, rng or random.Random()  # noqa: S311 no secret
         self._allowed, self._batch_s, self._in_flight_max = allowed_command, batch_s, in_flight_max
-        self._kept_max, self._phase, self._ledgers = kept_max, 0.0, ledgers
+        self._kept_max, self._phase, self._ledgers, self._encodes = kept_max, 0.0, ledgers, encodes
         self._probes: dict[tuple[str, str], Running | None] = {}  # None: being opened
         self._flusher: asyncio.TimerHandle | None = None
 
@@ -99,7 +100,7 @@ class ProbeEngine:
             )
         self._probes[key] = None
         try:
-            self._keep_ledger(probe)
+            self._place(probe)
             await probe.open()
         except BaseException:  # a cancellation, too: the name is free again
             self._probes.pop(key, None)
@@ -221,7 +222,10 @@ class ProbeEngine:
             raise ProbeError(f"probe {name}: the first attempts of that span are no longer kept")
         return tally(record.attempts(from_ns), from_ns, to_ns)
 
-    def _keep_ledger(self, probe: Probe) -> None:
+    def _place(self, probe: Probe) -> None:
+        """Tells it where on this node it finds, or keeps, what it needs."""
+        if isinstance(probe, EncodeProbe):
+            probe.folder = self._encodes
         if not ledgers.wanted(probe):
             return
         if self._ledgers is None:

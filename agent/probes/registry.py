@@ -9,6 +9,7 @@ from agent.probes.amqp import AmqpProbe
 from agent.probes.base import Probe, ProbeSpec, read_spec
 from agent.probes.command import CommandProbe, CommandSpec
 from agent.probes.dns import DnsProbe
+from agent.probes.encode import EncodeProbe
 from agent.probes.grpc import GrpcProbe
 from agent.probes.hls import HlsProbe
 from agent.probes.http import HttpProbe
@@ -27,7 +28,7 @@ Allowed = Callable[[list[str]], bool]
 KINDS: Final[dict[str, type[Any]]] = {
     probe.kind: probe
     for probe in (
-        AmqpProbe, CommandProbe, DnsProbe, GrpcProbe, HlsProbe, HttpProbe, KubeProbe, LogProbe, NatsProbe,
+        AmqpProbe, CommandProbe, DnsProbe, EncodeProbe, GrpcProbe, HlsProbe, HttpProbe, KubeProbe, LogProbe, NatsProbe,
         ObjectProbe, PostgresProbe, ProcessProbe, RedisProbe, TcpProbe,
     )
 }  # fmt: skip

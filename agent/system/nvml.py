@@ -72,13 +72,14 @@ def _read(nvml: Any, index: int) -> Gpu:
     device = nvml.nvmlDeviceGetHandleByIndex(index)
     least, most = nvml.nvmlDeviceGetPowerManagementLimitConstraints(device)
     return Gpu(
-        _text(nvml.nvmlDeviceGetUUID(device)), index, _text(nvml.nvmlDeviceGetName(device)),
+        text(nvml.nvmlDeviceGetUUID(device)), index, text(nvml.nvmlDeviceGetName(device)),
         nvml.nvmlDeviceGetPowerManagementLimit(device), nvml.nvmlDeviceGetPowerManagementDefaultLimit(device),
         least, most, nvml.nvmlDeviceGetMaxClockInfo(device, nvml.NVML_CLOCK_GRAPHICS),
     )  # fmt: skip
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """What NVML says, which older modules give as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

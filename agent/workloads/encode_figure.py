@@ -13,13 +13,24 @@ from protos.figure import Figure, Measured
 
 Json = dict[str, Any]
 _CLOCK: Final = "monotonic clock around each job"
+_GPU: Final = {
+    "sm": ("utilisation", "fraction"), "encoder": ("encoder utilisation", "fraction"),
+    "decoder": ("decoder utilisation", "fraction"), "memory_mb": ("memory", "MB"), "power_w": ("power", "W"),
+    "clock_mhz": ("SM clock", "MHz"), "video_clock_mhz": ("video clock", "MHz"),
+}  # fmt: skip
 _USED: Final = "getrusage of the workers, all threads"
 
 
 def figures(result: Json) -> list[Figure]:
     """Of each level, then of the pictures."""
-    found = [one for level in result["levels"] for one in _level(level, _how(result))]
+    found = [one for level in result["levels"] for one in [*_level(level, _how(result)), *_meters(level)]]
     return [*found, *_qualities(result)]
+
+
+def not_available(result: Json) -> list[str]:
+    """What this node could not measure, and why: a sentence each."""
+    found = [f"GPU figures: not available: {result['no_gpu']}"] if result["no_gpu"] else []
+    return [*found, *([f"energy: not available: {result['no_meter']}"] if result["no_meter"] else [])]
 
 
 def objectives(result: Json) -> list[Json]:
@@ -29,6 +40,10 @@ def objectives(result: Json) -> list[Json]:
         if level["rtf"]["n"]:
             p95 = level["rtf"]["p95"]
             found.append(_held(f"realtime factor p95, {_load(level)}", p95, "ratio", at_most=spec["rtf_max"]))
+    for level in levels if spec["turnaround_max_s"] else ():
+        if level["turnaround_s"]["n"]:
+            p95, most = level["turnaround_s"]["p95"], spec["turnaround_max_s"]
+            found.append(_held(f"turnaround p95, {_load(level)}", p95, "s", at_most=most))
     if spec["videos_s_min"]:
         best = max(level["videos_s"] for level in levels)
         found.append(_held("videos of the best level", best, "videos/s", at_least=spec["videos_s_min"]))
@@ -58,7 +73,11 @@ def summary(result: Json) -> str:
     knee = result.get("knee")
     if knee and knee["rate"] is not None:
         said += f"; p95 turnaround holds {knee['p95_max_s']:g} s up to {knee['rate']:g} videos/s"
-    return f"{said}; {len(bad)} outputs are wrong" if bad else said
+    said += f"; {len(bad)} outputs are wrong" if bad else ""
+    slower = sorted({text for level in result["levels"] for gpu in level["gpus"] for text in gpu["slower"]})
+    said += f"; GPU clocks were held down ({', '.join(slower)})" if slower else ""
+    said += f"; Xid {', '.join(map(str, result['xids']))}" if result["xids"] else ""
+    return "; ".join([said, *not_available(result)])
 
 
 def _how(result: Json) -> str:
@@ -86,6 +105,9 @@ def _level(level: Json, how: str) -> Iterator[Figure]:
     yield _one(f"{load}: frames", level["frames_s"], "frames/s", pictures, done)
     yield _one(f"{load}: frames per processor second", level["frames_cpu_s"], "frames/s", _USED, done)
     yield from _spread(f"{load}: realtime factor", level["rtf"], "ratio", f"encoding time over playing time, {_CLOCK}")
+    for rung, row in level["rung_rtf"].items():
+        method = "the job's own time for scaling, encoding and writing it, over playing time"
+        yield from _spread(f"{load}: realtime factor of {rung}", row, "ratio", method)
     yield from _spread(f"{load}: speed", level["speed"], "ratio", f"playing time over encoding time, {_CLOCK}")
     yield from _spread(f"{load}: wait", level["wait_s"], "s", "from the instant a video was due to its begin")
     yield from _spread(f"{load}: turnaround", level["turnaround_s"], "s", "from the instant a video was due to its end")
@@ -94,6 +116,27 @@ def _level(level: Json, how: str) -> Iterator[Figure]:
     yield _one(f"{load}: measuring's own share", level["overhead_fraction"], "fraction", ours, 1)
     for name in ("failed", "lost", "redone", "duplicated"):
         yield _one(f"{load}: {name}", level[name], "videos", "each job's end", level["count"])
+
+
+def _meters(level: Json) -> Iterator[Figure]:
+    load = _load(level)
+    for number, gpu in enumerate(level["gpus"]):
+        how = f"NVML at {gpu['hz']:.1f} Hz on {gpu['name']} {gpu['uuid']}"
+        for key, (word, unit) in _GPU.items():
+            if key in gpu:
+                method = f"{how}; mean, its upper bound the highest"
+                value = Measured(method, gpu["samples"], gpu[key]["mean"], gpu[key]["max"])
+                yield Figure(f"{load}: GPU {number} {word}", gpu[key]["mean"], unit, value)
+        if "energy_j" in gpu and level["done"]:
+            each = gpu["energy_j"] / level["done"]
+            yield _one(
+                f"{load}: GPU {number} energy of a video", each, "J", f"the GPU's own meter, {how}", level["done"]
+            )
+        if "errors" in gpu:
+            yield _one(f"{load}: GPU {number} memory errors", gpu["errors"], "errors", f"uncorrected ECC, {how}", 1)
+    if level["energy_video_j"] is not None:
+        method = "energy meter of all processor packages, whoever used them"
+        yield _one(f"{load}: energy of a video", level["energy_video_j"], "J", method, level["done"])
 
 
 def _qualities(result: Json) -> Iterator[Figure]:

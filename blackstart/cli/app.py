@@ -9,6 +9,7 @@ from blackstart.cli import (
     approvals,
     certs,
     doctor,
+    encode,
     faults,
     fleet,
     local,
@@ -59,6 +60,7 @@ app.add_typer(services.app, name="services")
 app.add_typer(testcluster.app, name="testcluster")
 app.command("run")(run.run)
 app.add_typer(runs.app, name="runs")
+app.add_typer(encode.app, name="encode")
 app.command("approve")(approvals.approve)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(fleet.agents, name="agents")

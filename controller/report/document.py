@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.report.goal import GoalEntry
+from controller.report.workload import WorkloadEntry
 
 Json = dict[str, Any]
 
@@ -286,6 +287,7 @@ class RunDocument:
     phases: tuple[PhasesEntry, ...] = ()
     cascades: tuple[CascadeEntry, ...] = ()
     goals: tuple[GoalEntry, ...] = ()
+    workloads: tuple[WorkloadEntry, ...] = ()
     certificates: tuple[CertificateEntry, ...] = ()  # of every agent on which something was injected
 
 

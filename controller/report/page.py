@@ -15,6 +15,8 @@ import jinja2
 
 from controller.report import format as fmt
 from controller.report.certificate import Certificate, certificate
+from controller.report.encode_chart import encode_panels
+from controller.report.panel import Panel
 from controller.report.spread import spread_charts
 from controller.report.summary import NOT_TESTED, Row, outage_interval, overall, provenance, rows, took, verdict_of
 from controller.report.timeline import Chart, close_ups, run_chart
@@ -45,6 +47,7 @@ class RunView:
     chart: Chart | None
     close_ups: tuple[Chart, ...]
     certificate: Certificate
+    panels: tuple[Panel, ...]
 
 
 def to_html(documents: Sequence[RunDocument], title: str) -> bytes:
@@ -97,6 +100,7 @@ def _view(number: int, document: RunDocument) -> RunView:
         chart=run_chart(document),
         close_ups=close_ups(document),
         certificate=certificate(document),
+        panels=encode_panels(document),
     )
 
 

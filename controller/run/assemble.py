@@ -28,6 +28,7 @@ from controller.report.document import (
 )  # fmt: skip
 from controller.report.engine_journal import read_journal
 from controller.report.goal import goal_from
+from controller.report.workload import WorkloadEntry
 from controller.telemetry.gauge import gauge_entries
 from controller.telemetry.series import Series, percentile_ms
 
@@ -70,6 +71,7 @@ async def assemble(store: Store, run: RunRecord) -> RunDocument:
         shares=tuple(_share(d) for d in (await store.documents(run.id, "shares")).values()),
         phases=tuple(_phases(d) for d in (await store.documents(run.id, "phases")).values()),
         cascades=tuple(_cascade(d) for d in (await store.documents(run.id, "cascades")).values()),
+        workloads=tuple(_workload(d, offsets) for d in (await store.documents(run.id, "workloads")).values()),
         goals=tuple(goal_from(d) for d in (await store.documents(run.id, "goals")).values()),
     )  # fmt: skip
 
@@ -183,6 +185,11 @@ def _phases(entry: Json) -> PhasesEntry:
         for step in entry["steps"]
     )  # fmt: skip
     return PhasesEntry(entry["probe"], entry["agent_id"], entry["after"], steps, tuple(entry["missing"]), entry["note"])
+
+
+def _workload(entry: Json, offsets: Mapping[str, int]) -> WorkloadEntry:
+    agent = str(entry["agent_id"])
+    return WorkloadEntry(entry["kind"], agent, offsets.get(agent, 0), str(entry["summary"]), entry["detail"])
 
 
 def _cascade(entry: Json) -> CascadeEntry:

@@ -148,6 +148,11 @@ class Driver(Measuring):
                 self._run.figures += 1
                 await self._reach.store.put(self._run.id, "figures", str(self._run.figures), figures[-1])
         await self._keep_goals(kind, bodies)
+        for agent, answer in bodies.items():
+            if answer.get("detail"):
+                self._run.figures += 1
+                entry = {"kind": kind, "agent_id": agent} | {name: answer.get(name) for name in ("summary", "detail")}
+                await self._reach.store.put(self._run.id, "workloads", str(self._run.figures), entry)
         details = {agent: answer["detail"] for agent, answer in bodies.items() if answer.get("detail")}
         text = "; ".join([f"Workload {kind} ended on {', '.join(agents)}", *told])
         await self._tell("workload.ended", text, {"figures": figures, **({"details": details} if details else {})})

@@ -16,8 +16,7 @@ from typing import Final
 
 import msgspec
 
-from agent.system import cgroup
-from agent.workloads.encode import progress
+from agent.system import board, cgroup
 from agent.workloads.encode.spec import EncodeSpec
 from agent.workloads.encode.worker import Answer, Order
 from protos.error import ProbeError
@@ -35,8 +34,8 @@ class LostError(ProbeError):
 class Worker:
     """One process, and the next one when it has died. *folder* gets `worker-N.pid`, for whoever wants to disturb it."""
 
-    def __init__(self, number: int, folder: Path, spec: EncodeSpec, board: progress.Board, group: Path | None) -> None:
-        self.number, self._folder, self._spec, self._board, self._group = number, folder, spec, board, group
+    def __init__(self, number: int, folder: Path, spec: EncodeSpec, slots: board.Board, group: Path | None) -> None:
+        self.number, self._folder, self._spec, self._board, self._group = number, folder, spec, slots, group
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
         self.deaths = 0
@@ -151,8 +150,8 @@ class Hive:
     """*count* workers, or more later (`grow`)."""
 
     def __init__(self, folder: Path, spec: EncodeSpec, count: int) -> None:
-        progress.make(folder / "board", count)
-        self.board = progress.Board(folder / "board")
+        board.make(folder / "board", count)
+        self.board = board.Board(folder / "board")
         self._group = _limited(spec.cpu_limit) if spec.cpu_limit else None
         self.workers = [Worker(number, folder, spec, self.board, self._group) for number in range(count)]
 

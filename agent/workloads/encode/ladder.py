@@ -42,6 +42,7 @@ class Made(msgspec.Struct):
     cpu_s: float = 0.0
     rungs: list[Rung] = []
     bytes: dict[str, int] = {}  # by rung
+    rung_s: dict[str, float] = {}  # the job's own time for scaling, encoding and writing it; threads of encoders run on
     damaged: int = 0  # packets that did not decode
 
 
@@ -89,6 +90,7 @@ class Job:
         self._sound: Sound | None = None
         self._shape: tuple[int, int, str] | None = None
         self._gops = 0  # key frames ordered so far
+        self._spent_ns: list[int] = []  # by rung
         self._first_s = self._last_s = -1.0
 
     def run(self) -> Made:
@@ -103,6 +105,7 @@ class Job:
         except FFmpegError as error:
             raise output.disk(error, self._folder) or JobError(f"{self._path}: {error.strerror}") from error
         made.bytes = {one.name: output.size(self._folder, one.name) for one in made.rungs}
+        made.rung_s = {one.name: spent / 1e9 for one, spent in zip(made.rungs, self._spent_ns, strict=True)}
         output.master(self._folder, made.rungs, made.media_s, sound=self._spec.audio if made.sound_s else "")
         made.wall_s, made.cpu_s = (time.monotonic_ns() - begun_ns) / 1e9, cpu_s() - used_s
         return made
@@ -140,11 +143,13 @@ class Job:
     def _close(self, *, whole: bool) -> None:
         """Every file, whatever happens to one of them."""
         errors = []
-        for out in self._outs:
+        for at, out in enumerate(self._outs):
+            begun_ns = time.perf_counter_ns()
             try:
                 out.close(whole=whole)
             except FFmpegError as error:
                 errors.append(error)
+            self._spent_ns[at] += time.perf_counter_ns() - begun_ns
         if self._sound is not None:
             try:
                 self._made.sound_s = self._sound.close(whole=whole)
@@ -180,10 +185,13 @@ class Job:
         if shape != self._shape:
             self._open(frame, shape)
         self._graph.vpush(frame)
-        for out, sink in zip(self._outs, self._sinks, strict=True):
+        now_ns = time.perf_counter_ns()
+        for at, (out, sink) in enumerate(zip(self._outs, self._sinks, strict=True)):
             scaled = sink.pull()
             assert isinstance(scaled, VideoFrame)
             out.encode(scaled, key=key)
+            before_ns, now_ns = now_ns, time.perf_counter_ns()
+            self._spent_ns[at] += now_ns - before_ns
         self._made.frames += 1
         self._tick(self._made.frames)
 
@@ -224,3 +232,4 @@ class Job:
             context = self._video.codec_context
             for one in made.rungs:
                 self._outs.append(Pictures(self._folder, one, self._spec, rate, context))
+                self._spent_ns.append(0)

@@ -21,6 +21,7 @@ from agent.workloads.encode.hive import Hive, LostError, Worker
 from agent.workloads.encode.ladder import Made
 from agent.workloads.encode.source import Source
 from agent.workloads.encode.spec import EncodeSpec
+from agent.workloads.encode.timeline import processors
 from agent.workloads.encode.worker import Answer, Order
 
 _PAUSE_S: Final = 1.0  # before a job is tried again, times the attempts so far
@@ -70,6 +71,7 @@ class Level:
     damaged: int = 0
     errors: list[str] = field(default_factory=list)
     places: list[tuple[str, Source, Made]] = field(default_factory=list)  # of outputs that are there
+    rungs: dict[str, array[float]] = field(default_factory=dict)  # of each job that has it: its time over playing time
 
 
 class Runner:
@@ -160,6 +162,8 @@ class Runner:
             level.errors.append(answer.error)
         if answer.made is not None:
             level.places.append((place, source, answer.made))
+            for name, spent_s in made.rung_s.items():
+                level.rungs.setdefault(name, array("d")).append(spent_s / made.media_s)
 
     def _tell(self, level: Level, count: int, more: str = "") -> None:
         done = len(level.columns.outcome)
@@ -168,13 +172,9 @@ class Runner:
 
     def cost(self) -> Cost:
         """Now."""
-        times = psutil.cpu_times()
-        idle = times.idle + getattr(times, "iowait", 0.0)
-        whole = sum(value for name, value in times._asdict().items() if not name.startswith("guest"))
+        busy, whole = processors()
         own = os.times()
-        return Cost(
-            time.monotonic_ns(), self._hive.board.pictures(), whole - idle, whole, own.user + own.system, _agent_s()
-        )
+        return Cost(time.monotonic_ns(), self._hive.board.pictures(), busy, whole, own.user + own.system, _agent_s())
 
 
 def _agent_s() -> float:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.workloads.encode.level import DONE, FAILED, LOST, Cost, Level
+from agent.workloads.encode.timeline import Timeline
 
 Json = dict[str, Any]
 
@@ -57,7 +58,9 @@ def of(level: Level) -> Json:
         "span_s": span_s, "videos_s": pictures / mean_frames if mean_frames and not level.rate else _rate(level, done),
         "frames_s": pictures, "frames": frames, "cpu_s": cpu_s,
         "frames_cpu_s": frames / cpu_s if cpu_s else 0.0,
+        "media_s": sum(columns.media_s[at] for at in done) / len(done) if done else 0.0,
         "rtf": spread([columns.wall_s[at] / columns.media_s[at] for at in done]),
+        "rung_rtf": {name: spread(values) for name, values in level.rungs.items()},
         "speed": spread([columns.media_s[at] / columns.wall_s[at] for at in done]),
         "service_s": spread([columns.wall_s[at] for at in done]),
         "service_quantiles_s": quantiles([columns.wall_s[at] for at in done]),  # what a model draws from
@@ -66,6 +69,22 @@ def of(level: Level) -> Json:
         "rss_mb": spread([columns.rss_bytes[at] / 1e6 for at in done]),
         **_node(level.begin, level.full), "errors": level.errors,
     }  # fmt: skip
+
+
+def meters(level: Level, timeline: Timeline) -> Json:
+    """What GPUs and energy meters say of the level: from its begin to its end, since every job's energy counts."""
+    assert level.begin is not None
+    assert level.end is not None
+    span = (level.begin.at_ns, level.end.at_ns)
+    done = level.columns.outcome.count(DONE)
+    joules = timeline.joules(*span)
+    return {
+        "from_ns": span[0],
+        "to_ns": span[1],
+        "gpus": timeline.gpus(*span),
+        "energy_j": joules,
+        "energy_video_j": joules / done if joules is not None and done else None,
+    }
 
 
 def _rate(level: Level, done: Sequence[int]) -> float:

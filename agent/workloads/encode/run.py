@@ -21,6 +21,7 @@ from agent.workloads.encode.ladder import Made
 from agent.workloads.encode.level import Level, Runner
 from agent.workloads.encode.source import Source
 from agent.workloads.encode.spec import Closed, EncodeSpec
+from agent.workloads.encode.timeline import Timeline
 from agent.workloads.encode.worker import Order
 from protos.error import ProbeError
 
@@ -38,14 +39,17 @@ async def run(spec: EncodeSpec, folder: Path, say: Callable[[str], None]) -> Jso
         hive = Hive(folder, spec, most)
         try:
             runner = Runner(spec, hive, folder, sources, say)
-            levels = await _levels(spec, runner)
+            async with Timeline(hive.board).running() as timeline:
+                levels = await _levels(spec, runner)
             after = await _after(spec, hive, levels, say)
         finally:
             await hive.close()
     return {
         "spec": msgspec.to_builtins(spec), "sources": [one.provenance for one in sources],
         "encoders": {name: {"encoder": one.name, "refused": one.refused} for name, one in encoders.items()},
-        "levels": (rows := [measure.of(level) for level in levels]), **after,
+        "levels": (rows := [measure.of(level) | measure.meters(level, timeline) for level in levels]), **after,
+        "timeline": timeline.document(), "no_gpu": timeline.no_gpu, "no_meter": timeline.no_meter,
+        "xids": timeline.xids,
         "knee": measure.knee(rows, spec.open.p95_max_s) if spec.open and spec.open.p95_max_s else None,
         "deaths": sum(worker.deaths for worker in hive.workers),
     }  # fmt: skip

@@ -105,6 +105,7 @@ class EncodeSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     quality: bool = True  # of each rendition of each input, outside of the timed part
     decode_max: Annotated[int, Meta(ge=0, description="outputs that are decoded whole, afterwards")] = 200
     rtf_max: Annotated[float, Meta(ge=0, description="p95 of the realtime factor, at every level; 0: none")] = 2.0
+    turnaround_max_s: Annotated[float, Meta(ge=0, description="p95 from due to done, at every level; 0: none")] = 0.0
     videos_s_min: Annotated[float, Meta(ge=0, description="videos/s of the best level; 0: no objective")] = 0.0
     keep: bool = False  # the outputs stay in the workload's folder until the agent's next encode
 

@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 
 from agent.system import libc
+from agent.system.board import Slot
 from agent.workloads.encode import check, codec, ladder, quality
 from agent.workloads.encode.ladder import Made
 from agent.workloads.encode.output import DiskError
-from agent.workloads.encode.progress import Slot
 from agent.workloads.encode.source import JobError
 from agent.workloads.encode.spec import EncodeSpec
 from protos.error import BlackstartError, SpecError

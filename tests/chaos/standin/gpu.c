@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <ffnvcodec/nvEncodeAPI.h>
 
@@ -121,6 +122,38 @@ int nvmlDeviceGetGraphicsRunningProcesses_v3(gpu_t *g, unsigned *count, process_
 int nvmlDeviceGetEncoderStats(gpu_t *g, unsigned *count, unsigned *fps, unsigned *latency_us) {
     *count = sessions(g); *fps = *latency_us = 0; return 0;
 }
+
+/* what it shows while it works; energy grows by 50 W. 10 is a timeout: BLACKSTART_STANDIN_XID is told of once */
+typedef struct { unsigned gpu, memory; } utilization_t;
+int nvmlDeviceGetUtilizationRates(gpu_t *g, utilization_t *u) { (void)g; u->gpu = 37; u->memory = 5; return 0; }
+int nvmlDeviceGetEncoderUtilization(gpu_t *g, unsigned *share, unsigned *period) {
+    (void)g; *share = 55; *period = 166000; return 0;
+}
+int nvmlDeviceGetDecoderUtilization(gpu_t *g, unsigned *share, unsigned *period) {
+    (void)g; (void)share; (void)period; return 3; /* not supported */
+}
+int nvmlDeviceGetPowerUsage(gpu_t *g, unsigned *mw) { *mw = g->limit < 50000 ? g->limit : 50000; return 0; }
+int nvmlDeviceGetCurrentClocksThrottleReasons(gpu_t *g, unsigned long long *bits) {
+    *bits = g->limit < g->default_limit ? 0x4 : 0x1; return 0;
+}
+int nvmlDeviceGetTotalEnergyConsumption(gpu_t *g, unsigned long long *mj) {
+    struct timespec now;
+    (void)g; clock_gettime(CLOCK_MONOTONIC, &now);
+    *mj = (now.tv_sec * 1000ULL + now.tv_nsec / 1000000) * 50; return 0;
+}
+int nvmlDeviceGetTotalEccErrors(gpu_t *g, int type, int counter, unsigned long long *count) {
+    (void)g; (void)type; (void)counter; *count = 0; return 0;
+}
+typedef struct { void *device; unsigned long long type, data; unsigned instance, compute; } event_t;
+int nvmlEventSetCreate(void **set) { *set = calloc(1, sizeof(int)); return 0; }
+int nvmlDeviceRegisterEvents(gpu_t *g, unsigned long long types, void *set) { (void)g; (void)types; (void)set; return 0; }
+int nvmlEventSetWait_v2(void *set, event_t *event, unsigned timeout_ms) {
+    const char *xid = getenv("BLACKSTART_STANDIN_XID");
+    (void)timeout_ms;
+    if (!xid || (*(int *)set)++) return 10;
+    *event = (event_t){gpu(), 8, strtoull(xid, NULL, 10), 0, 0}; return 0;
+}
+int nvmlEventSetFree(void *set) { free(set); return 0; }
 
 /* cuda.h: 0 is success, 2 out of memory, 100 no device */
 int cuInit(unsigned flags) { (void)flags; return gpu() ? 0 : 100; }

@@ -1,4 +1,4 @@
-"""How far each worker is: a small file that all of them map, so that nobody has to be asked.
+"""How far each encode worker is: a small file that all of them map, so that nobody has to be asked.
 
 One slot a worker, each written by that worker alone: pictures encoded since the workload began, and when the last one
 was. Invariant: a reader sees whole numbers only (eight bytes, aligned), and a slot goes on where a dead worker's ended.
@@ -36,6 +36,15 @@ class Slot:
         """*pictures*: more than at the last call."""
         self._count += pictures
         _SLOT.pack_into(self._map, self._at, self._count, time.monotonic_ns())
+
+
+def pictures(path: Path) -> int | None:
+    """Of all workers so far, by somebody who looks now and then; None where there is no board."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return int(sum(_SLOT.unpack_from(data, at)[0] for at in range(0, len(data) - _SLOT.size + 1, _STRIDE)))
 
 
 class Board:
