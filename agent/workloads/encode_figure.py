@@ -30,7 +30,8 @@ def figures(result: Json) -> list[Figure]:
 def not_available(result: Json) -> list[str]:
     """What this node could not measure, and why: a sentence each."""
     found = [f"GPU figures: not available: {result['no_gpu']}"] if result["no_gpu"] else []
-    return [*found, *([f"energy: not available: {result['no_meter']}"] if result["no_meter"] else [])]
+    found += [f"energy: not available: {result['no_meter']}"] if result["no_meter"] else []
+    return [*found, *([f"VMAF: not available: {result['no_vmaf']}"] if result["no_vmaf"] else [])]
 
 
 def objectives(result: Json) -> list[Json]:
@@ -145,4 +146,6 @@ def _qualities(result: Json) -> Iterator[Figure]:
         name, pictures = f"{row['rung']} of {row['input']}", row["pictures"]
         for key, word, unit in (("psnr_db", "PSNR", "dB"), ("ssim", "SSIM", "1"), ("xpsnr_db", "XPSNR", "dB")):
             yield _one(f"{name}: {word}", row[key], unit, method, pictures)
+        if row.get("vmaf") is not None:
+            yield _one(f"{name}: VMAF", row["vmaf"], "1", f"vmaf_v0.6.1 of an ffmpeg of its own, {method}", pictures)
         yield _one(f"{name}: bitrate", row["kbps"], "kbit/s", "its segments' bytes over its playing time", pictures)

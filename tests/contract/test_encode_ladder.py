@@ -12,11 +12,11 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV: pip install 'blackstart[media]'")
 import av
 
-from agent.workloads.encode import check, codec, ladder, output, quality, source
+from agent.workloads.encode import check, codec, ladder, output, quality, source, vmaf
 from agent.workloads.encode.ladder import Made
 from agent.workloads.encode.source import JobError
 from agent.workloads.encode.spec import Input, Rendition
-from protos.error import SpecError
+from protos.error import ProbeError, SpecError
 from tests.contract import encode_rig as rig
 
 SIZE = (192, 96)
@@ -213,6 +213,29 @@ def test_more_bits_are_more_quality_and_the_same_is_best(tmp_path):
         assert len(set(row)) == 3
     assert values[0].psnr_db > 35
     assert values[0].ssim < 1
+
+
+@pytest.mark.skipif(not vmaf.program(), reason="needs an ffmpeg with libvmaf: pip install 'blackstart[vmaf]'")
+def test_vmaf_falls_with_bits_and_is_near_its_top_for_what_cannot_be_told_apart(tmp_path):
+    path, values = rig.pattern(tmp_path, duration_s=1.0, width=320, height=192), []
+    for crf in (1, 30, 45):
+        folder = _fresh(tmp_path)
+        made = encoded(path, folder, renditions=[{"height": 192, "crf": crf}], audio="none")
+        values.append(quality.measure(str(path), folder / "out", made.rungs[0], 1.0).vmaf)
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 95
+    assert values[2] < 80
+
+
+def test_without_an_ffmpeg_that_has_it_there_is_no_vmaf_and_its_failure_has_its_words(tmp_path, monkeypatch):
+    path = rig.pattern(tmp_path, duration_s=0.4)
+    made = encoded(path, tmp_path, audio="none")
+    monkeypatch.setattr(vmaf, "program", lambda: "")
+    assert quality.measure(str(path), tmp_path / "out", made.rungs[0], 1.0).vmaf is None
+    assert vmaf.missing() == "no ffmpeg with libvmaf"
+    monkeypatch.setattr(vmaf, "program", lambda: "/bin/false")
+    with pytest.raises(ProbeError, match="VMAF of 96p: status 1"):
+        quality.measure(str(path), tmp_path / "out", made.rungs[0], 1.0)
 
 
 @pytest.mark.parametrize("harm", ["a segment is gone", "a segment is cut", "a segment twice"])

@@ -20,7 +20,7 @@ from av.filter.context import FilterContext
 from av.filter.graph import Graph
 from av.video.frame import VideoFrame
 
-from agent.workloads.encode import source
+from agent.workloads.encode import source, vmaf
 from agent.workloads.encode.check import OPEN
 from agent.workloads.encode.output import TIME_BASE, Rung
 from protos.error import ProbeError
@@ -43,13 +43,14 @@ class Quality(msgspec.Struct, frozen=True):
     ssim: float
     xpsnr_db: float
     kbps: float
+    vmaf: float | None = None  # 0 to 100; None: no ffmpeg with libvmaf
 
 
 def measure(path: str, folder: Path, rung: Rung, kbps: float) -> Quality:
     """ProbeError if they cannot be compared picture by picture."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         try:
-            count, bits = _compared(path, folder / f"{rung.name}.m3u8", Path(place))
+            count, bits, size = _compared(path, folder / f"{rung.name}.m3u8", Path(place))
         except FFmpegError as error:
             raise ProbeError(f"{rung.name} of {path} cannot be compared: {error}") from error
         rows = {name: _values(Path(place) / name, pattern) for name, pattern in _STATS.items()}
@@ -59,7 +60,8 @@ def measure(path: str, folder: Path, rung: Rung, kbps: float) -> Quality:
     mse = sum(rows["psnr"]) / count
     psnr = min(_BEST_DB, 10 * math.log10(_PEAK[bits] ** 2 / mse)) if mse else _BEST_DB
     xpsnr = sum(min(_BEST_DB, value) for value in rows["xpsnr"]) / count
-    return Quality(rung.name, count, psnr, sum(rows["ssim"]) / count, xpsnr, kbps)
+    seen = vmaf.measure(path, folder / f"{rung.name}.m3u8", *size, bits > 8) if vmaf.program() else None
+    return Quality(rung.name, count, psnr, sum(rows["ssim"]) / count, xpsnr, kbps, seen)
 
 
 def _values(path: Path, pattern: re.Pattern[str]) -> list[float]:
@@ -67,23 +69,24 @@ def _values(path: Path, pattern: re.Pattern[str]) -> list[float]:
     return [float(one[1]) for one in found if one]
 
 
-def _compared(path: str, playlist: Path, place: Path) -> tuple[int, int]:
-    """Writes each filter's values into a file of its name in *place*; the pictures, and bits a sample."""
+def _compared(path: str, playlist: Path, place: Path) -> tuple[int, int, tuple[int, int]]:
+    """Writes each filter's values into a file of its name in *place*; the pictures, bits a sample, and their size."""
     with source.opened(path) as original, av.open(str(playlist), options=OPEN) as rendition:
         graph: Graph | None = None
-        count, bits = 0, 8
+        count, bits, size = 0, 8, (0, 0)
         pairs = zip(_pictures(original), _pictures(rendition), strict=False)
         for number, (ours, theirs) in enumerate(pairs):
             if graph is None:
                 bits = 10 if theirs.format.components[0].bits > 8 else 8
                 graph, sinks = _graph(ours, theirs, place, bits)
+                size = (ours.width, ours.height)
             for at, frame in enumerate((theirs, ours)):
                 frame.pts, frame.time_base = number * 3600, TIME_BASE
                 graph.push(frame, at)
             for sink in sinks:
                 sink.pull()
             count += 1
-    return count, bits  # the graph ends here, and with it the files are whole
+    return count, bits, size  # the graph ends here, and with it the files are whole
 
 
 def _pictures(container: av.container.InputContainer) -> Iterator[VideoFrame]:

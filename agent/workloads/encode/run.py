@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.workloads.encode import arrivals, codec, measure, source
+from agent.workloads.encode import arrivals, codec, measure, source, vmaf
 from agent.workloads.encode.hive import Hive, LostError, Worker
 from agent.workloads.encode.ladder import Made
 from agent.workloads.encode.level import Level, Runner
@@ -48,7 +48,8 @@ async def run(spec: EncodeSpec, folder: Path, say: Callable[[str], None]) -> Jso
         "spec": msgspec.to_builtins(spec), "sources": [one.provenance for one in sources],
         "encoders": {name: {"encoder": one.name, "refused": one.refused} for name, one in encoders.items()},
         "levels": (rows := [measure.of(level) | measure.meters(level, timeline) for level in levels]), **after,
-        "timeline": timeline.document(), "no_gpu": timeline.no_gpu, "no_meter": timeline.no_meter,
+        "timeline": timeline.document(), "no_vmaf": vmaf.missing() if spec.quality else "",
+        "no_gpu": timeline.no_gpu, "no_meter": timeline.no_meter,
         "xids": timeline.xids,
         "knee": measure.knee(rows, spec.open.p95_max_s) if spec.open and spec.open.p95_max_s else None,
         "deaths": sum(worker.deaths for worker in hive.workers),
