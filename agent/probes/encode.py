@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from agent.probes.base import ProbeSpec
+from agent.probes.record import Record
 from agent.system import board
+from protos.figure import Figure, Measured
 from protos.recovery import Code
 
 _KEPT_MAX: Final = 20_000  # looks in a window
@@ -53,6 +55,7 @@ class EncodeProbe:
         self._looks: deque[tuple[float, int]] = deque(maxlen=_KEPT_MAX)  # when, pictures so far
         self._first: tuple[float, int] | None = None
         self.reference: float | None = None  # pictures/s
+        self._least = math.inf  # of the windows, over the reference
 
     @staticmethod
     def missing() -> str:
@@ -91,8 +94,17 @@ class EncodeProbe:
         if now - begin < 0.5 * self._spec.window_s:
             return Code.ERROR
         assert self.reference is not None
-        rate = (pictures - seen) / (now - begin)
-        return Code.OK if rate >= self._spec.at_least_fraction * self.reference else Code.BAD
+        share = (pictures - seen) / (now - begin) / self.reference
+        self._least = min(self._least, share)
+        return Code.OK if share >= self._spec.at_least_fraction else Code.BAD
+
+    def figures(self, record: Record) -> list[Figure]:
+        """How slow it was at its slowest."""
+        if math.isinf(self._least):
+            return []
+        method = f"pictures over {self._spec.window_s:g} s beside those of the first {self._spec.reference_s:g} s"
+        found = Measured(method, len(record), self._least, self._least)
+        return [Figure("speed at its least, of that at first", self._least, "fraction", found)]
 
     def _forget(self) -> None:
         self._looks.clear()

@@ -10,6 +10,7 @@ import pytest
 from agent.probes import encode
 from agent.probes.base import read_spec
 from agent.probes.encode import EncodeProbe, EncodeProbeSpec
+from agent.probes.record import Record
 from agent.system import board
 from protos.error import SpecError
 from protos.recovery import Code
@@ -54,6 +55,8 @@ def test_half_the_speed_is_bad_within_a_tenth_of_the_window_and_good_a_window_af
     again = node.goes_on(10, 50, 50)
     assert again.index(Code.OK) == pytest.approx(5 / STEP_S, abs=4), "never before the window is as good as whole"
     assert set(again[again.index(Code.OK) :]) == {Code.OK}
+    (figure,) = node.probe.figures(Record(1, 10))
+    assert figure.value == pytest.approx(0.5, abs=0.02)
 
 
 def test_without_an_encoding_there_is_no_data_and_another_one_has_its_own_speed(tmp_path, monkeypatch):

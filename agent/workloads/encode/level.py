@@ -19,6 +19,7 @@ import psutil
 
 from agent.workloads.encode.hive import Hive, LostError, Worker
 from agent.workloads.encode.ladder import Made
+from agent.workloads.encode.shelf import Output, Shelf
 from agent.workloads.encode.source import Source
 from agent.workloads.encode.spec import EncodeSpec
 from agent.workloads.encode.timeline import processors
@@ -70,7 +71,6 @@ class Level:
     twice: int = 0
     damaged: int = 0
     errors: list[str] = field(default_factory=list)
-    places: list[tuple[str, Source, Made]] = field(default_factory=list)  # of outputs that are there
     rungs: dict[str, array[float]] = field(default_factory=dict)  # of each job that has it: its time over playing time
 
 
@@ -83,19 +83,23 @@ class Runner:
         self._spec, self._hive, self._folder, self._say = spec, hive, folder, say
         self._sources = itertools.cycle(sources)
         self._numbers = itertools.count()
+        self.shelf = Shelf(spec.decode_max, keep_all=spec.keep)
 
-    async def closed(self, jobs: int, count: int) -> Level:
-        """*jobs* at a time, until *count* have ended."""
+    async def closed(self, jobs: int, count: int, duration_s: float = 0.0) -> Level:
+        """*jobs* at a time, until *count* have ended; or with *duration_s* as long as jobs begin."""
         level = Level(jobs, 0.0)
         await self._hive.grow(jobs)
         level.begin = self.cost()
-        left = iter(range(count))
+        end = time.monotonic() + duration_s
+        left = iter(range(count)) if not duration_s else iter(lambda: time.monotonic() < end, False)
 
         async def busy(worker: Worker) -> None:
             for _ in left:
                 now = time.monotonic_ns()
                 await self._job(level, worker, now)
-                self._tell(level, count)
+                self._tell(
+                    level, f"of {count} videos" if not duration_s else f"videos, {max(0, end - now / 1e9):.0f} s to go"
+                )
             if level.full is None:
                 level.full = self.cost()  # from here on, not every worker has something to do
 
@@ -123,7 +127,7 @@ class Runner:
         async def busy(worker: Worker) -> None:
             while (due_ns := await queue.get()) >= 0:
                 await self._job(level, worker, due_ns)
-                self._tell(level, len(instants), f", {queue.qsize()} waiting")
+                self._tell(level, f"of {len(instants)} videos, {queue.qsize()} waiting")
 
         await _all([come(), *(busy(worker) for worker in self._hive.workers[:workers])])
         level.end = self.cost()
@@ -144,7 +148,7 @@ class Runner:
             if outcome == DONE or answer.kind in ("job", "spec"):
                 break
             if attempt < self._spec.attempts:
-                await asyncio.sleep(_PAUSE_S * attempt if answer.kind == "disk" else 0)
+                await asyncio.sleep(_PAUSE_S * attempt if answer.kind in ("disk", "output") else 0)
         made = answer.made or Made()
         columns.due_ns.append(due_ns)
         columns.begin_ns.append(begin_ns)
@@ -161,14 +165,14 @@ class Runner:
         if answer.error and len(level.errors) < _ERRORS_MAX:
             level.errors.append(answer.error)
         if answer.made is not None:
-            level.places.append((place, source, answer.made))
+            self.shelf.put(Output(place, source, answer.made))
             for name, spent_s in made.rung_s.items():
                 level.rungs.setdefault(name, array("d")).append(spent_s / made.media_s)
 
-    def _tell(self, level: Level, count: int, more: str = "") -> None:
+    def _tell(self, level: Level, rest: str) -> None:
         done = len(level.columns.outcome)
         load = f"{level.rate:g} videos/s" if level.rate else f"{level.jobs} at a time"
-        self._say(f"encoding, {load}: {done} of {count} videos{more}, {self._hive.board.pictures()} pictures so far")
+        self._say(f"encoding, {load}: {done} {rest}, {self._hive.board.pictures()} pictures so far")
 
     def cost(self) -> Cost:
         """Now."""

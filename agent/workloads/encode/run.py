@@ -6,10 +6,9 @@ Invariant: whatever ends it, no worker outlives it; what it wrote is in one fold
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +16,8 @@ import msgspec
 
 from agent.workloads.encode import arrivals, codec, measure, source, vmaf
 from agent.workloads.encode.hive import Hive, LostError, Worker
-from agent.workloads.encode.ladder import Made
 from agent.workloads.encode.level import Level, Runner
+from agent.workloads.encode.shelf import Shelf
 from agent.workloads.encode.source import Source
 from agent.workloads.encode.spec import Closed, EncodeSpec
 from agent.workloads.encode.timeline import Timeline
@@ -41,7 +40,7 @@ async def run(spec: EncodeSpec, folder: Path, say: Callable[[str], None]) -> Jso
             runner = Runner(spec, hive, folder, sources, say)
             async with Timeline(hive.board).running() as timeline:
                 levels = await _levels(spec, runner)
-            after = await _after(spec, hive, levels, say)
+            after = await _after(spec, hive, runner.shelf, say)
         finally:
             await hive.close()
     return {
@@ -69,32 +68,26 @@ async def _sources(spec: EncodeSpec, folder: Path) -> list[Source]:
 
 async def _levels(spec: EncodeSpec, runner: Runner) -> list[Level]:
     if spec.warm_up:
-        _forget((await runner.closed(1, spec.warm_up)).places)
+        await runner.closed(1, spec.warm_up)
+        runner.shelf.clear()
     if spec.open is not None:
         asked = spec.open
         found = [await runner.open(rate, come, asked.workers) for rate, come in arrivals.levels(asked)]
     else:
         closed = spec.closed or Closed()
-        found = [await runner.closed(jobs, closed.count or 2 * jobs) for jobs in closed.jobs]
-    if not any(level.places for level in found):
+        found = [await runner.closed(jobs, closed.count or 2 * jobs, closed.duration_s) for jobs in closed.jobs]
+    if not runner.shelf.count:
         errors = [error for level in found for error in level.errors]
         raise ProbeError(f"no video was encoded: {errors[0] if errors else 'none came'}")
     return found
 
 
-def _forget(places: Sequence[tuple[str, Source, Made]]) -> None:
-    for place, _, _ in places:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-async def _after(spec: EncodeSpec, hive: Hive, levels: Sequence[Level], say: Callable[[str], None]) -> Json:
+async def _after(spec: EncodeSpec, hive: Hive, shelf: Shelf, say: Callable[[str], None]) -> Json:
     """What takes time and must not be in the figures: outputs decoded whole, and how much they lost."""
-    places = [one for level in levels for one in level.places]
-    step = max(1, -(-len(places) // spec.decode_max)) if spec.decode_max else 0
-    chosen = places[::step] if step else []
-    firsts = {one[1].path: one for one in reversed(places)}  # of each input the first
-    orders = [Order("decode", one.path, place, made=made) for place, one, made in chosen]
-    orders += [Order("quality", one.path, place, made=made) for place, one, made in firsts.values()] * spec.quality
+    chosen = shelf.sample()
+    orders = [Order("decode", one.source.path, one.place, made=one.made) for one in chosen]
+    if spec.quality:
+        orders += [Order("quality", one.source.path, one.place, made=one.made) for one in shelf.firsts.values()]
     waiting, wrong, rows, failed = iter(orders), list[str](), list[Json](), list[str]()
     told = [0, time.monotonic()]
 
@@ -116,8 +109,8 @@ async def _after(spec: EncodeSpec, hive: Hive, levels: Sequence[Level], say: Cal
     async with asyncio.TaskGroup() as group:
         for worker in running:
             group.create_task(busy(worker))
-    provenance = {one.path: one.provenance for _, one, _ in places}
+    provenance = {path: one.source.provenance for path, one in shelf.firsts.items()}
     return {
-        "decoded": {"outputs": len(chosen), "of": len(places), "wrong": wrong[:20], "failed": failed[:20]},
+        "decoded": {"outputs": len(chosen), "of": shelf.count, "wrong": wrong[:20], "failed": failed[:20]},
         "quality": [row | {"input": provenance[row["input"]]} for row in rows],
     }

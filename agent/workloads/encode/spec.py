@@ -56,10 +56,14 @@ LADDER: Final = tuple(Rendition(height=height, crf=23.0) for height in (1080, 72
 
 
 class Closed(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """Closed loop: *jobs* at a time, one level after another; each level until *count* jobs have ended."""
+    """Closed loop: *jobs* at a time, one level after another; each level until *count* jobs have ended.
+
+    With *duration_s* instead: as long as jobs begin.
+    """
 
     jobs: tuple[Annotated[int, Meta(ge=1, le=256)], ...] = (1,)
     count: Annotated[int, Meta(ge=0, le=JOBS_MAX, description="jobs a level; 0: twice as many as at a time")] = 0
+    duration_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
 
 
 class Open(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -147,6 +151,12 @@ def _wrong_numbers(spec: EncodeSpec) -> Iterator[str]:
         yield "closed or open, not both: one asks how much the node does, the other how long what comes has to wait"
     if spec.closed is not None and not spec.closed.jobs:
         yield "closed.jobs: at least one number of jobs at a time"
+    if spec.closed is not None and spec.closed.duration_s:
+        if spec.closed.count:
+            yield "closed: count or duration_s, not both"
+        if len(spec.closed.jobs) * spec.closed.duration_s >= spec.timeout_s:
+            told = f"{len(spec.closed.jobs)} levels of {spec.closed.duration_s:g} s"
+            yield f"closed: {told} do not fit into timeout_s {spec.timeout_s:g}"
     if spec.open is not None:
         yield from _wrong_open(spec.open, spec.timeout_s)
     gops = spec.segment_s / spec.gop_s

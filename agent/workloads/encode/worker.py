@@ -40,7 +40,7 @@ class Order(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
-    """*kind* of an error: job (the input's or output's own), disk, spec."""
+    """*kind* of an error: job (the input's own), output (wrong: muxers hide failed writes), disk, spec."""
 
     made: Made | None = None
     rss_bytes: int = 0  # the highest of this job
@@ -49,6 +49,10 @@ class Answer(msgspec.Struct, omit_defaults=True):
     quality: list[quality.Quality] = []
     error: str = ""
     kind: str = ""
+
+
+class OutputError(JobError):
+    """What was written is not what was encoded."""
 
 
 def carried_out(order: Order, spec: EncodeSpec, slot: Slot) -> Answer:
@@ -61,9 +65,9 @@ def carried_out(order: Order, spec: EncodeSpec, slot: Slot) -> Answer:
         if order.do == "decode":
             return Answer(wrong=check.decoded(place, order.made.rungs, order.made.frames))
         return Answer(quality=_quality(order, order.made, place))
-    except (DiskError, SpecError, BlackstartError) as error:
-        kind = "disk" if isinstance(error, DiskError) else "spec" if isinstance(error, SpecError) else "job"
-        return Answer(error=str(error), kind=kind)
+    except (DiskError, BlackstartError) as error:
+        kinds = {DiskError: "disk", SpecError: "spec", OutputError: "output"}
+        return Answer(error=str(error), kind=kinds.get(type(error), "job"))
     except OSError as error:
         return Answer(error=f"{order.path}: {error}", kind="disk")
 
@@ -76,7 +80,7 @@ def _job(order: Order, spec: EncodeSpec, slot: Slot, place: Path) -> Answer:
     try:
         made = ladder.Job(order.path, beside, spec, lambda _: slot.tick(1)).run()
         if wrong := check.wrong(beside, made, spec.gop_s):
-            raise JobError(f"{order.path}: its output is wrong: {'; '.join(wrong[:3])}")
+            raise OutputError(f"{order.path}: its output is wrong: {'; '.join(wrong[:3])}")
         twice = place.exists()
         if twice:
             shutil.rmtree(place)
