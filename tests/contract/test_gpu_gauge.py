@@ -44,7 +44,7 @@ def test_without_a_driver_there_is_nothing_to_watch():
 def test_an_encoding_tells_what_the_gpu_did_meanwhile(tmp_path, monkeypatch):
     monkeypatch.setenv("BLACKSTART_STANDIN_XID", "79")
     with subjects.gpu():
-        done = Rig(tmp_path).run(closed={"jobs": [1], "duration_s": 1.5})
+        done = Rig(tmp_path).run(closed={"jobs": [1], "duration_s": 3})
     (level,) = done.detail["levels"]
     (gpu,) = level["gpus"]
     assert gpu["samples"] >= 2

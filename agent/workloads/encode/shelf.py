@@ -55,8 +55,9 @@ class Shelf:
     def sample(self) -> list[Output]:
         """At most *most* of them, spread over all, the first of each input among them."""
         kept = [*self.firsts.values(), *self.others]
-        step = max(1, -(-len(kept) // self._most)) if self._most else len(kept) + 1
-        return kept[::step] if self._most else []
+        if len(kept) <= self._most:
+            return kept
+        return [kept[at * len(kept) // self._most] for at in range(self._most)]
 
 
 def _remove(one: Output) -> None:
