@@ -138,7 +138,7 @@ def _of_gpus(
         where = f"by {', '.join(used)}" + (f" on {', '.join(there)}" if there else ": not available: no GPU")
         remedy = f"run encode-node on a node with {name}s, or say --assume-speed and --assume-source"
         raise RefusedError(f"these service times were not measured on {name}s, but {where}; {remedy}")
-    return plan.on_engines(service, gpu, speed, decode_share)
+    return plan.on_engines(service, gpu, speed, decode_share, source)
 
 
 def _failures(context: typer.Context, mtbf_h: float, source: str, recovery: str) -> Failures | None:

@@ -98,11 +98,11 @@ def test_gpus_that_encode_have_their_source_and_engines_bound_them():
     assert hardware.encoding("L4").encoders == 2
     with pytest.raises(SpecError, match=r"unknown GPU 'L5'.*L40S"):
         hardware.encoding("L5")
-    on_l4 = plan.on_engines(EVEN, hardware.encoding("L4"), speed=5.0, decode_share=0.3)
+    on_l4 = plan.on_engines(EVEN, hardware.encoding("L4"), speed=5.0, decode_share=0.3, source="a test")
     assert on_l4.mean_s == pytest.approx(1.0)
     assert on_l4.slowdown[:4] == (1.0, 1.0, 1.5, 2.0)
     assert on_l4.rate(2) == pytest.approx(2.0)
-    decoding = plan.on_engines(EVEN, hardware.encoding("T4"), speed=5.0, decode_share=4.0)
+    decoding = plan.on_engines(EVEN, hardware.encoding("T4"), speed=5.0, decode_share=4.0, source="a test")
     assert decoding.rate(1) == pytest.approx(0.5), "two decoders for what takes four"
 
 

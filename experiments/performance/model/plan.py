@@ -104,10 +104,10 @@ def stretched(service: Service, measured_s: float, wanted_s: float) -> Service:
     return replace(service, quantiles_s=tuple(one * by for one in service.quantiles_s), source=note)
 
 
-def on_engines(service: Service, gpu: Gpu, speed: float, decode_share: float) -> Service:
+def on_engines(service: Service, gpu: Gpu, speed: float, decode_share: float, source: str) -> Service:
     """As a GPU's engines would: each job takes an encoder, and a decoder for *decode_share* of that time.
 
-    *speed*: how much faster one encoder is than what was measured; assumed, until it is measured.
+    *speed*: how much faster one encoder is than what was measured; assumed by *source*, until it is measured.
     """
     jobs = 4 * gpu.encoders
     slowdown = tuple(
@@ -115,7 +115,8 @@ def on_engines(service: Service, gpu: Gpu, speed: float, decode_share: float) ->
         for count in range(1, jobs + 1)
     )
     engines = f"{gpu.encoders} encoders and {gpu.decoders} decoders"
-    note = f"{service.source}; on {gpu.name} with {engines}, {speed:g} times as fast"
+    assumed = f"assumed ({source}): {speed:g} times as fast, {decode_share:g} of a job's time on a decoder"
+    note = f"{service.source}; on {gpu.name} with {engines}; {assumed}"
     return replace(
         service, quantiles_s=tuple(one / speed for one in service.quantiles_s), slowdown=slowdown, source=note
     )
