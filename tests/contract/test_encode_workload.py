@@ -139,6 +139,37 @@ def test_a_worker_that_dies_or_stands_still_costs_one_job_an_attempt(tmp_path, n
     assert at.is_clean()
 
 
+def test_a_worker_that_dies_at_a_key_frame_leaves_no_gap_and_no_half_segment(tmp_path):
+    """The instant at which a segment has been closed and the next one begins: of each rung, in the same job."""
+    at = Rig(tmp_path)
+    pictures_a_gop = 25  # a second of 25/s, each segment one group of pictures
+    asked = BASE | {
+        "inputs": [PATTERN | {"width": 320, "height": 180, "duration_s": 6}], "gop_s": 1.0, "segment_s": 1.0,
+        "renditions": [{"height": 180, "crf": 20, "preset": "slow"}, {"height": 96, "crf": 20, "preset": "slow"}],
+        "closed": {"jobs": [1], "count": 2},
+    }  # fmt: skip
+
+    async def drive() -> tuple[Any, int]:
+        task = asyncio.create_task(at.workload.run("run-1", asked))
+        await at.busy()
+        until = time.monotonic() + 60
+        while True:
+            board = at.folder / "board"
+            seen = int.from_bytes(board.read_bytes()[:8], sys.byteorder)
+            if seen >= 2 * pictures_a_gop and seen % pictures_a_gop == 1:  # the key frame has gone into its encoder
+                os.kill(at.pids()[0], signal.SIGKILL)
+                return await task, seen
+            assert time.monotonic() < until
+            await asyncio.sleep(0)
+
+    done, seen = asyncio.run(drive())
+    (level,) = done.detail["levels"]
+    assert (level["done"], level["lost"], level["redone"], level["duplicated"]) == (2, 0, 1, 0), seen
+    assert level["frames"] == 2 * 6 * 25
+    assert done.detail["decoded"] == {"outputs": 2, "of": 2, "wrong": [], "failed": []}
+    assert at.is_clean()
+
+
 async def _without_another_attempt(tmp_path: Path, number: int) -> Any:
     at = Rig(tmp_path)
     task = asyncio.create_task(at.workload.run("run-1", BASE | {
