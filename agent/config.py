@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -53,7 +54,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         """Of the encode workload alone: what is there is removed."""
         if not self.scratch:
             return self.state_path / "encode"
-        return Path(self.scratch).absolute() / f"blackstart-encode-{self.id.replace('/', '_')}"
+        return Path(self.scratch).absolute() / f"blackstart-encode-{quote(self.id, safe='')}"
 
     @property
     def own_paths(self) -> list[str]:

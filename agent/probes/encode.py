@@ -6,6 +6,7 @@ Invariant: a rate is judged over the whole of its window, so a recovery is never
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from agent.system import board
 from protos.figure import Figure, Measured
 from protos.recovery import Code
 
-_KEPT_MAX: Final = 20_000  # looks in a window
+_LOOKS_A_WINDOW: Final = 1000  # that are kept; more often is not looked back to
 
 
 class EncodeProbeSpec(ProbeSpec):
@@ -52,7 +53,7 @@ class EncodeProbe:
     def __init__(self, spec: EncodeProbeSpec) -> None:
         self._spec = spec
         self.folder: Path | None = None
-        self._looks: deque[tuple[float, int]] = deque(maxlen=_KEPT_MAX)  # when, pictures so far
+        self._looks: deque[tuple[float, int]] = deque()  # when, pictures so far
         self._first: tuple[float, int] | None = None
         self.reference: float | None = None  # pictures/s
         self._least = math.inf  # of the windows, over the reference
@@ -65,17 +66,17 @@ class EncodeProbe:
         self._forget()
 
     async def attempt(self, timeout_s: float) -> Code:
-        del timeout_s  # a file of a few bytes
-        pictures = board.pictures(self.folder / "board") if self.folder else None
+        pictures = await self._pictures(timeout_s)
         now = time.monotonic()
         if pictures is None:
             self._forget()
             return Code.ERROR
         if self._looks and pictures < self._looks[-1][1]:  # another workload has begun
             self._forget()
-        self._looks.append((now, pictures))
-        if self._first is None and len(self._looks) > 1 and self._looks[-2][1] < pictures:
-            self._first = self._looks[-2]
+        if not self._looks or now - self._looks[-1][0] >= self._spec.window_s / _LOOKS_A_WINDOW:
+            self._looks.append((now, pictures))
+        if self._first is None:
+            self._first = self._begun(pictures)
         if self._first is None:
             return Code.ERROR
         if self.reference is None:
@@ -84,8 +85,23 @@ class EncodeProbe:
             self.reference = (pictures - self._first[1]) / (now - self._first[0])
         return self._judged(now, pictures)
 
+    async def _pictures(self, timeout_s: float) -> int | None:
+        """In a thread: the board lies on the disk of the outputs, which may hang."""
+        if self.folder is None:
+            return None
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(board.pictures, self.folder / "board"), timeout_s)
+        except TimeoutError:
+            return None
+
     async def close(self) -> None:
         self._forget()
+
+    def _begun(self, pictures: int) -> tuple[float, int] | None:
+        """The last look before pictures came; None as long as none do. Older ones are of no use."""
+        if len(self._looks) > 1 and self._looks[0][1] == self._looks[1][1]:
+            self._looks.popleft()
+        return self._looks[0] if self._looks[0][1] < pictures else None
 
     def _judged(self, now: float, pictures: int) -> Code:
         while len(self._looks) > 1 and self._looks[1][0] <= now - self._spec.window_s:

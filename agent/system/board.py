@@ -51,6 +51,7 @@ class Board:
     """Everybody's, for reading."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
             self._slots = os.fstat(file.fileno()).st_size // _STRIDE
@@ -62,6 +63,10 @@ class Board:
     def last_ns(self, number: int) -> int:
         """When that worker last did something."""
         return int(_SLOT.unpack_from(self._map, number * _STRIDE)[1])
+
+    def leave(self) -> None:
+        """Goes on under another name: who looks from outside sees that nothing is encoded any more."""
+        self.path = self.path.rename(self.path.with_name("board-after"))
 
     def close(self) -> None:
         self._map.close()

@@ -12,6 +12,14 @@ from typing import Final
 ROOT: Final = Path("/sys/class/powercap")
 
 
+def _is_package(zone: Path) -> bool:
+    """Neither a part of one nor the whole platform (psys), which holds them."""
+    try:
+        return zone.name.count(":") == 1 and (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False
+
+
 class Meter:
     """Of all packages together, from now on. `missing` says why there is none."""
 
@@ -20,7 +28,7 @@ class Meter:
         self._packages: list[Path] = []
         self._last: list[int] = []
         self._range: list[int] = []
-        found = [one for one in sorted(root.glob("intel-rapl:*")) if one.name.count(":") == 1]
+        found = [one for one in sorted(root.glob("intel-rapl:*")) if _is_package(one)]
         try:
             self._range = [int((one / "max_energy_range_uj").read_text()) for one in found]
             self._last = [int((one / "energy_uj").read_text()) for one in found]

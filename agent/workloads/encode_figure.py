@@ -48,8 +48,9 @@ def objectives(result: Json) -> list[Json]:
     if spec["videos_s_min"]:
         best = max(level["videos_s"] for level in levels)
         found.append(_held("videos of the best level", best, "videos/s", at_least=spec["videos_s_min"]))
-    lost = sum(level["lost"] + level["duplicated"] for level in levels) + len(result["decoded"]["wrong"])
-    return [*found, _held("videos lost, doubled or wrong", lost, "videos", at_most=0)]
+    bad = sum(level["failed"] + level["lost"] + level["duplicated"] for level in levels)
+    bad += len(result["decoded"]["wrong"]) + len(result["decoded"]["failed"])
+    return [*found, _held("videos failed, lost, doubled or wrong", bad, "videos", at_most=0)]
 
 
 def _held(name: str, value: float, unit: str, at_most: float | None = None, at_least: float | None = None) -> Json:
@@ -70,11 +71,13 @@ def summary(result: Json) -> str:
     bad = result["decoded"]["wrong"]
     load = f"{best['offered_videos_s']:g} videos/s offered" if best["offered_videos_s"] else f"{best['jobs']} at a time"
     rtf = f", realtime factor {best['rtf']['p50']:.2f}" if best["rtf"]["n"] else ""
-    said = f"{done} of {count} videos encoded; at most {best['videos_s']:.3g} videos/s ({load}{rtf})"
+    said = f"{done} of {count} videos encoded; best {best['videos_s']:.3g} videos/s ({load}{rtf})"
     knee = result.get("knee")
     if knee and knee["rate"] is not None:
         said += f"; p95 turnaround holds {knee['p95_max_s']:g} s up to {knee['rate']:g} videos/s"
     said += f"; {len(bad)} outputs are wrong" if bad else ""
+    failed = result["decoded"]["failed"]
+    said += f"; {len(failed)} looks at outputs failed ({failed[0]})" if failed else ""
     slower = sorted({text for level in result["levels"] for gpu in level["gpus"] for text in gpu["slower"]})
     said += f"; GPU clocks were held down ({', '.join(slower)})" if slower else ""
     said += f"; Xid {', '.join(map(str, result['xids']))}" if result["xids"] else ""

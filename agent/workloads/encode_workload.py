@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
+import structlog
+
 from agent.workloads import encode_figure
 from agent.workloads.base import Done
 from agent.workloads.child import Child, error_of
@@ -77,7 +79,12 @@ class EncodeWorkload:
     def forget(self) -> None:
         """Removes what is in the folder: also what an agent that was killed left there."""
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._folder)
+            try:
+                shutil.rmtree(self._folder)
+            except OSError as error:  # a link, a file, a disk that takes no writes: no reason to end the agent
+                structlog.get_logger("agent.encode").warning(
+                    "cannot be removed", path=str(self._folder), error=str(error)
+                )
 
     @staticmethod
     def missing() -> str:

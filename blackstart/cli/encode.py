@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +52,9 @@ def project(
     from experiments.performance.model import plan as planning
     from experiments.performance.model import projection
 
+    for name, value in (("--mtbf-h", mtbf_h), ("--assume-speed", assume_speed), ("--decode-share", decode_share)):
+        if not math.isfinite(value):
+            raise SpecError(Problem(name, f"{value} is no number"))
     document = profile_from(profile)
     assert document is not None
     demand = planning.demand_of(document, str(profile))
@@ -67,8 +71,10 @@ def project(
             Problem("--slots", f"{slots} jobs at a time were not measured, but up to {len(service.slowdown)}")
         )
     failures = _failures(context, mtbf_h, mtbf_source, recovery)
-    with working("simulating the busiest hour"):
-        found = planning.plan(service, demand, replications=replications, seed=seed, failures=failures, slots=slots)
+    with working("simulating the busiest hour") as say:
+        found = planning.plan(
+            service, demand, replications=replications, seed=seed, failures=failures, slots=slots, say=say
+        )
     _show(found, gpu or "nodes like the measured one", demand.turnaround_p95_s, as_json=json)
 
 
@@ -97,6 +103,8 @@ def _load(context: typer.Context, name: str) -> dict[str, Any]:
         if not isinstance(runs, list) or len(runs) != 1:
             raise SpecError(Problem(name, "is no report of one run", "blackstart runs report RUN -o FILE"))
         return dict(runs[0])
+    if "/" in name or name.endswith(".json"):
+        raise SpecError(Problem(name, "is no file that can be read", "blackstart runs report RUN -o FILE"))
     with connect(context) as client:
         return dict(client.show(name)[1])
 
@@ -132,8 +140,10 @@ def _of_gpus(
     gpu = hardware.encoding(name)
     used = sorted({one["encoder"] for one in result["encoders"].values()})
     there = {row["name"] for level in result["levels"] for row in level["gpus"]}
-    if all(one.endswith("_nvenc") for one in used) and any(name in one.split() for one in there):
+    if all(one.endswith("_nvenc") for one in used) and there and all(name in one.split() for one in there):
         return service
+    if speed and not source:
+        raise SpecError(Problem("--assume-speed", "needs --assume-source", "say where that number comes from"))
     if not (speed and source):
         where = f"by {', '.join(used)}" + (f" on {', '.join(there)}" if there else ": not available: no GPU")
         remedy = f"run encode-node on a node with {name}s, or say --assume-speed and --assume-source"
@@ -166,9 +176,8 @@ def _show(found: Plan, what: str, limit_s: float, *, as_json: bool) -> None:
         Figure(f"{what}: needed", found.median, "count", origin),
         Figure(f"{what}: needed, least of 95 % of replications", low, "count", origin),
         Figure(f"{what}: needed, most of 95 % of replications", high, "count", origin),
-        Figure("with one of them out", high + 1, "count", origin),
+        Figure("that most, and one that may be out", high + 1, "count", origin),
         Figure("videos that come in the busiest hour", found.rate, "videos/s", origin),
-        Figure("videos done", found.videos_s, "videos/s", origin),
         Figure("busy", found.busy, "fraction", origin), Figure("mean wait", found.wait_s, "s", origin),
         Figure(f"turnaround p95 (objective {limit_s:g} s)", found.turnaround_p95_s, "s", origin),
     ]  # fmt: skip

@@ -6,7 +6,7 @@ Invariant: with `--json`, stdout carries one JSON document and nothing else.
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -62,14 +62,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Says *what* is being waited for, on a terminal; silent elsewhere."""
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Says *what* is being waited for, on a terminal; silent elsewhere. Gives what says more of it."""
     error = console(error=True)
     if not error.is_terminal:
-        yield
+        yield lambda _text: None
         return
-    with error.status(what):
-        yield
+    with error.status(what) as status:
+        yield lambda text: status.update(f"{what}: {text}")
 
 
 def when(wall_ns: int) -> str:

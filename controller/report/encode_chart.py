@@ -21,7 +21,17 @@ _NS: Final = 1e9
 def encode_panels(document: RunDocument) -> tuple[Panel, ...]:
     """Of every encode workload of the run, in its order."""
     entries = [entry for entry in document.workloads if entry.kind == "encode"]
-    return tuple(one for entry in entries for one in _panels(document, entry) if one is not None)
+    return tuple(one for entry in entries for one in _drawn(document, entry))
+
+
+def _drawn(document: RunDocument, entry: WorkloadEntry) -> list[Panel]:
+    """What an agent tells is not ours: of another version, or broken, it costs its own plots and no report."""
+    found: list[Panel] = []
+    try:
+        found.extend(one for one in _panels(document, entry) if one is not None)
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return found
+    return found
 
 
 def _panels(document: RunDocument, entry: WorkloadEntry) -> Iterator[Panel | None]:
@@ -90,7 +100,10 @@ def _times(document: RunDocument, entry: WorkloadEntry, where: str) -> Iterator[
         for effect in injection.effects:
             if effect.agent_id == entry.agent_id and effect.injected_wall_ns:
                 low = (effect.injected_wall_ns - origin_ns) / _NS
-                high = (effect.reverted_wall_ns - origin_ns) / _NS if effect.reverted_wall_ns else low
+                lasts = effect.undo != "self_healing"  # a kill is over at once, what is not reverted goes on
+                high = (
+                    (effect.reverted_wall_ns - origin_ns) / _NS if effect.reverted_wall_ns else end_s if lasts else low
+                )
                 if low <= end_s and high >= 0:
                     bands.append((max(0.0, low), min(high, end_s), injection.name))
     yield panel(

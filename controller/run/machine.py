@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from controller.run.supervisor import Nursery
 
 Json = dict[str, Any]
-DECISIVE: Final = frozenset({"inject", "start_probe"})
+DECISIVE: Final = frozenset({"inject", "run_workload", "start_probe"})
 LOST_REASON: Final = "the controller restarted while the run was under way"
 
 

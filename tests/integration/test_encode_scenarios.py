@@ -56,10 +56,11 @@ def ran(file: Path, folder: Path, **env: str) -> tuple[int, dict[str, Any], str]
         stack.agent("gpu", {"role": "encode"})
         stack.await_agents(1)
         assert stack.settings is not None
+        pid_file = folder / "state" / "agent-gpu" / "encode" / "worker-0.pid"
         certs = {"BLACKSTART_CONTROLLER": stack.settings.controller, "BLACKSTART_CERTS": str(stack.settings.certs)}
         done = subprocess.run(
             [sys.executable, "-m", "blackstart.cli", "run", str(file)], capture_output=True, text=True, check=False,
-            timeout=200, env={**os.environ, **certs, **env},
+            timeout=200, env={**os.environ, **certs, "BLACKSTART_ENCODE_WORKER": str(pid_file), **env},
         )  # fmt: skip
         with Client(stack.settings) as client:
             found = client.runs()

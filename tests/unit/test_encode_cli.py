@@ -60,7 +60,7 @@ def test_a_fleet_is_modelled_and_names_what_from(tmp_path, profile, capsys):
     needed = figures["nodes like the measured one: needed"]
     assert 4 <= needed["value"] <= 8
     assert needed["provenance"]["kind"] == "modelled"
-    assert figures["with one of them out"]["value"] > needed["value"]
+    assert figures["that most, and one that may be out"]["value"] > needed["value"]
 
 
 def test_failures_take_measured_recoveries_and_an_assumed_rate(tmp_path, profile, capsys):
@@ -100,6 +100,9 @@ def test_gpus_are_planned_for_only_with_what_was_measured_or_is_said_to_be_assum
         (["--measured", "{one}", "--gpu", "L5"], "unknown GPU"),
         (["--measured", "{one}", "--profile", "{bare}"], "demand: is missing"),
         (["--measured", "{other}"], "is no report of one run"),
+        (["--measured", "/nope.json"], "is no file that can be read"),
+        (["--measured", "{one}", "--gpu", "L4", "--assume-speed", "inf"], "--assume-speed"),
+        (["--measured", "{one}", "--gpu", "L4", "--assume-speed", "5"], "--assume-source"),
     ],
 )
 def test_what_cannot_be_projected(tmp_path, profile, capsys, arguments, said):

@@ -50,6 +50,25 @@ def test_the_number_is_that_of_erlang_where_he_has_one():
     assert found.interval[0] - 1 <= least <= found.interval[1] + 1
 
 
+def test_a_fleet_that_cannot_keep_up_does_not_pass_because_the_hour_is_short():
+    """A backlog of an hour is within an objective of ten minutes; a queue that grows is not."""
+    slow = replace(DEMAND, turnaround_p95_s=600.0)
+    assert plan.plan(EVEN, slow, replications=3, seed=1, slots=1).median >= 11, "ten nodes are full at two videos/s"
+    failures = plan.Failures(900.0, "a test", (100.0,), "another test")
+    failing = plan.plan(EVEN, slow, replications=3, seed=1, slots=1, failures=failures)
+    assert failing.median * EVEN.rate(1) * 0.9 > 2.0, "what is away does not count"
+
+
+def test_service_times_that_may_be_too_long_are_told_and_too_few_are_refused():
+    wide = replace(EVEN, quantiles_s=tuple(2.0 + 8.0 * (at / 100) ** 3 for at in range(101)), samples=12)
+    found = plan.plan(wide, replace(DEMAND, turnaround_p95_s=9.2), replications=20, seed=2, slots=1)
+    assert any("no number was enough" in text for text in found.inputs)
+    with pytest.raises(SpecError, match="too few"):
+        plan.plan(replace(EVEN, samples=2), DEMAND, replications=2, seed=1)
+    with pytest.raises(SpecError, match="2 at a time, one job of twenty takes"):
+        plan.plan(EVEN, replace(DEMAND, turnaround_p95_s=6.0), replications=2, seed=1, slots=2)
+
+
 def test_failures_and_tighter_objectives_take_more():
     calm = plan.plan(EVEN, DEMAND, replications=3, seed=1, slots=1)
     tight = plan.plan(EVEN, replace(DEMAND, turnaround_p95_s=5.2), replications=3, seed=1, slots=1)
@@ -116,6 +135,7 @@ def test_a_row_without_a_source_is_refused(tmp_path):
 def result(rtf: float, kbps: float, psnr: float) -> dict:
     return {
         "levels": [{"jobs": 1, "offered_videos_s": 0.0, "rung_rtf": {"360p": {"n": 2, "mean": rtf}}}],
+        "sources": ["clip"],
         "quality": [{"input": "clip", "rung": "360p", "kbps": kbps, "psnr_db": psnr}],
     }
 
@@ -124,6 +144,6 @@ def test_scores_are_above_one_where_the_new_one_is_better():
     (score,) = scores(result(0.5, 400, 40.0), result(1.0, 600, 38.0))
     assert (score.speed, score.bitrate, score.quality) == pytest.approx((2.0, 1.5, 40 / 38))
     other = result(1.0, 600, 38.0)
-    other["quality"][0]["input"] = "another clip"
-    with pytest.raises(SpecError, match="in common"):
+    other["sources"] = ["another clip"]
+    with pytest.raises(SpecError, match="other inputs"):
         scores(result(0.5, 400, 40.0), other)

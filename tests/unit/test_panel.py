@@ -89,6 +89,18 @@ def test_the_knee_and_the_faults_are_marked():
     assert x > pictures.left
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"levels": []}, {"levels": None}, {"levels": [{}]}, {"timeline": {}}, {"quality": "x"}, {"knee": "x"},
+        {"levels": [level(1, float("nan"), float("inf"))]}, {"levels": [level(1, -1.0, -2.0)]},
+        {"timeline": {"at_ns": [1, 2], "pictures_s": [1], "cpu_busy": []}},
+    ],
+)  # fmt: skip
+def test_what_an_agent_tells_wrongly_costs_no_report(broken):
+    assert b"</html>" in to_html([run(**broken)], "t")
+
+
 def test_it_is_in_the_page_and_reads_back():
     document = run()
     page = to_html([document], "t").decode()

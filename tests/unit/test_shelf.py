@@ -26,7 +26,7 @@ def there(folder: Path) -> set[int]:
 
 
 def test_only_a_sample_stays_and_the_first_of_each_input(tmp_path):
-    shelf = Shelf(10, keep_all=False)
+    shelf = Shelf(10, firsts=True, keep_all=False)
     put(shelf, tmp_path, 200)
     assert shelf.count == 200
     assert len(there(tmp_path)) == 12
@@ -40,14 +40,25 @@ def test_only_a_sample_stays_and_the_first_of_each_input(tmp_path):
 
 
 def test_none_is_looked_at_where_none_was_asked_for_and_firsts_stay_for_quality(tmp_path):
-    shelf = Shelf(0, keep_all=False)
+    shelf = Shelf(0, firsts=True, keep_all=False)
     put(shelf, tmp_path, 20)
     assert there(tmp_path) == {0, 1}
     assert shelf.sample() == []
 
 
+def test_firsts_are_bounded_and_none_stays_where_quality_is_not_asked_for(tmp_path):
+    shelf = Shelf(10, firsts=True, keep_all=False)
+    put(shelf, tmp_path, 300, inputs=300)
+    assert len(there(tmp_path)) == 210
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    shelf = Shelf(10, firsts=False, keep_all=False)
+    put(shelf, plain, 50, inputs=50)
+    assert len(there(plain)) == 10
+
+
 def test_everything_stays_where_that_was_asked_for(tmp_path):
-    shelf = Shelf(5, keep_all=True)
+    shelf = Shelf(5, firsts=True, keep_all=True)
     put(shelf, tmp_path, 20)
     assert len(there(tmp_path)) == 20
     assert len(shelf.sample()) == 5
@@ -58,7 +69,7 @@ def test_any_output_is_as_likely_to_stay_as_another(tmp_path, monkeypatch):
     for seed in range(300):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        shelf = Shelf(4, keep_all=False)
+        shelf = Shelf(4, firsts=True, keep_all=False)
         shelf._chance.seed(seed)
         put(shelf, folder, 21, inputs=1)
         seen.update(there(folder) - {0})

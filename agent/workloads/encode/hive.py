@@ -48,7 +48,7 @@ class Worker:
     async def start(self) -> None:
         """ProbeError with its last words where it does not come up."""
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "agent.workloads.encode.worker", str(self.number), str(self._folder / "board"),
+            sys.executable, "-m", "agent.workloads.encode.worker", str(self.number), str(self._board.path),
             str(os.getpid()), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, limit=_LINE_MAX,
         )  # fmt: skip
@@ -96,7 +96,7 @@ class Worker:
             process.stdin.write(msgspec.json.encode(order) + b"\n")
             reading = asyncio.ensure_future(process.stdout.readline())
             try:
-                told = await self._watch(reading, until)
+                told = await self._watch(reading, until, ticks=order.do == "job")
             finally:
                 reading.cancel()
             line = b"" if told else reading.result()
@@ -110,8 +110,8 @@ class Worker:
         self.deaths += 1
         raise LostError(f"{order.path}: {why}")
 
-    async def _watch(self, reading: asyncio.Future[bytes], until: float) -> str:
-        """Empty once something was read; else why no longer waited for."""
+    async def _watch(self, reading: asyncio.Future[bytes], until: float, *, ticks: bool) -> str:
+        """Empty once something was read; else why no longer waited for. *ticks*: it tells of every picture."""
         begun_ns = time.monotonic_ns()
         while not reading.done():
             await asyncio.wait([reading], timeout=_LOOK_S)
@@ -120,7 +120,7 @@ class Worker:
             if time.monotonic() > until:
                 return "took longer than it may"
             still_s = (time.monotonic_ns() - max(begun_ns, self._board.last_ns(self.number))) / 1e9
-            if still_s > self._spec.stall_s:
+            if ticks and still_s > self._spec.stall_s:
                 return f"stood still for {still_s:.1f} s"
         return ""
 

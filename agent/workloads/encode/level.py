@@ -21,7 +21,7 @@ from agent.workloads.encode.hive import Hive, LostError, Worker
 from agent.workloads.encode.ladder import Made
 from agent.workloads.encode.shelf import Output, Shelf
 from agent.workloads.encode.source import Source
-from agent.workloads.encode.spec import EncodeSpec
+from agent.workloads.encode.spec import JOBS_MAX, EncodeSpec
 from agent.workloads.encode.timeline import processors
 from agent.workloads.encode.worker import Answer, Order
 
@@ -83,7 +83,7 @@ class Runner:
         self._spec, self._hive, self._folder, self._say = spec, hive, folder, say
         self._sources = itertools.cycle(sources)
         self._numbers = itertools.count()
-        self.shelf = Shelf(spec.decode_max, keep_all=spec.keep)
+        self.shelf = Shelf(spec.decode_max, firsts=spec.quality, keep_all=spec.keep)
 
     async def closed(self, jobs: int, count: int, duration_s: float = 0.0) -> Level:
         """*jobs* at a time, until *count* have ended; or with *duration_s* as long as jobs begin."""
@@ -91,7 +91,9 @@ class Runner:
         await self._hive.grow(jobs)
         level.begin = self.cost()
         end = time.monotonic() + duration_s
-        left = iter(range(count)) if not duration_s else iter(lambda: time.monotonic() < end, False)
+        left = iter(range(count))
+        if duration_s:
+            left = itertools.takewhile(lambda _: time.monotonic() < end, range(JOBS_MAX))
 
         async def busy(worker: Worker) -> None:
             for _ in left:

@@ -22,7 +22,7 @@ def spread(values: Sequence[float]) -> Json:
         return {"n": 0}
     ordered = sorted(values)
     return {
-        "n": len(ordered), "mean": statistics.fmean(ordered), "p50": ordered[(len(ordered) - 1) // 2],
+        "n": len(ordered), "mean": statistics.fmean(ordered), "p50": statistics.median(ordered),
         "p95": ordered[max(0, -(-len(ordered) * 95 // 100) - 1)], "max": ordered[-1],
     }  # fmt: skip
 

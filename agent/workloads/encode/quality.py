@@ -43,7 +43,8 @@ class Quality(msgspec.Struct, frozen=True):
     ssim: float
     xpsnr_db: float
     kbps: float
-    vmaf: float | None = None  # 0 to 100; None: no ffmpeg with libvmaf
+    vmaf: float | None = None  # 0 to 100; None: no ffmpeg with libvmaf, or it failed
+    vmaf_failed: str = ""  # in its words
 
 
 def measure(path: str, folder: Path, rung: Rung, kbps: float) -> Quality:
@@ -60,8 +61,13 @@ def measure(path: str, folder: Path, rung: Rung, kbps: float) -> Quality:
     mse = sum(rows["psnr"]) / count
     psnr = min(_BEST_DB, 10 * math.log10(_PEAK[bits] ** 2 / mse)) if mse else _BEST_DB
     xpsnr = sum(min(_BEST_DB, value) for value in rows["xpsnr"]) / count
-    seen = vmaf.measure(path, folder / f"{rung.name}.m3u8", *size, bits > 8) if vmaf.program() else None
-    return Quality(rung.name, count, psnr, sum(rows["ssim"]) / count, xpsnr, kbps, seen)
+    seen, why = None, ""
+    if vmaf.program():
+        try:
+            seen = vmaf.measure(path, folder / f"{rung.name}.m3u8", *size, bits > 8)
+        except ProbeError as error:  # the other measures stand
+            why = str(error)
+    return Quality(rung.name, count, psnr, sum(rows["ssim"]) / count, xpsnr, kbps, seen, why)
 
 
 def _values(path: Path, pattern: re.Pattern[str]) -> list[float]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.workloads.encode import arrivals, codec, measure, source, vmaf
-from agent.workloads.encode.hive import Hive, LostError, Worker
+from agent.workloads.encode.hive import Hive, Worker
 from agent.workloads.encode.level import Level, Runner
 from agent.workloads.encode.shelf import Shelf
 from agent.workloads.encode.source import Source
@@ -26,28 +26,32 @@ from protos.error import ProbeError
 
 Json = dict[str, Any]
 _AFTER_S: Final = 600.0  # for one output's decoding or comparison
+_SPARE_S: Final = 5.0  # beyond the time for all, to look at outputs when the levels took nearly all of it
 
 
 async def run(spec: EncodeSpec, folder: Path, say: Callable[[str], None]) -> Json:
     """The result. SpecError for a codec that cannot be had, ProbeError where nothing could be encoded."""
-    async with asyncio.timeout(spec.timeout_s):
+    until = asyncio.get_running_loop().time() + spec.timeout_s
+    async with asyncio.timeout_at(until):
         encoders = {f"{one.height}p": codec.choose(one) for one in spec.renditions}
+        no_vmaf = await asyncio.to_thread(vmaf.missing) if spec.quality else ""
         say("preparing the inputs")
         sources = await _sources(spec, folder)
-        most = max(spec.closed.jobs if spec.closed else [spec.open.workers if spec.open else 1])
-        hive = Hive(folder, spec, most)
-        try:
-            runner = Runner(spec, hive, folder, sources, say)
-            async with Timeline(hive.board).running() as timeline:
-                levels = await _levels(spec, runner)
-            after = await _after(spec, hive, runner.shelf, say)
-        finally:
-            await hive.close()
+    most = max(spec.closed.jobs if spec.closed else [spec.open.workers if spec.open else 1])
+    hive = Hive(folder, spec, most)
+    try:
+        runner = Runner(spec, hive, folder, sources, say)
+        async with asyncio.timeout_at(until), Timeline(hive.board).running() as timeline:
+            levels = await _levels(spec, runner)
+        hive.board.leave()
+        after = await _after(spec, hive, runner.shelf, say, until + _SPARE_S)
+    finally:
+        await hive.close()
     return {
         "spec": msgspec.to_builtins(spec), "sources": [one.provenance for one in sources],
         "encoders": {name: {"encoder": one.name, "refused": one.refused} for name, one in encoders.items()},
         "levels": (rows := [measure.of(level) | measure.meters(level, timeline) for level in levels]), **after,
-        "timeline": timeline.document(), "no_vmaf": vmaf.missing() if spec.quality else "",
+        "timeline": timeline.document(), "no_vmaf": no_vmaf,
         "no_gpu": timeline.no_gpu, "no_meter": timeline.no_meter,
         "xids": timeline.xids,
         "knee": measure.knee(rows, spec.open.p95_max_s) if spec.open and spec.open.p95_max_s else None,
@@ -82,8 +86,11 @@ async def _levels(spec: EncodeSpec, runner: Runner) -> list[Level]:
     return found
 
 
-async def _after(spec: EncodeSpec, hive: Hive, shelf: Shelf, say: Callable[[str], None]) -> Json:
-    """What takes time and must not be in the figures: outputs decoded whole, and how much they lost."""
+async def _after(spec: EncodeSpec, hive: Hive, shelf: Shelf, say: Callable[[str], None], until: float) -> Json:
+    """What takes time and must not be in the figures: outputs decoded whole, and how much they lost.
+
+    What is not through by then is told as not looked at: the levels were measured all the same.
+    """
     chosen = shelf.sample()
     orders = [Order("decode", one.source.path, one.place, made=one.made) for one in chosen]
     if spec.quality:
@@ -95,7 +102,7 @@ async def _after(spec: EncodeSpec, hive: Hive, shelf: Shelf, say: Callable[[str]
         for order in waiting:
             try:
                 answer = await worker.do(order, _AFTER_S)
-            except LostError as error:
+            except ProbeError as error:  # LostError, or a worker that does not start again
                 failed.append(str(error))
                 continue
             wrong.extend(answer.wrong)
@@ -106,9 +113,12 @@ async def _after(spec: EncodeSpec, hive: Hive, shelf: Shelf, say: Callable[[str]
             say(f"looking at the outputs: {told[0]} of {len(orders)}")
 
     running = [worker for worker in hive.workers if worker.pid][: max(1, (len(orders)))]
-    async with asyncio.TaskGroup() as group:
-        for worker in running:
-            group.create_task(busy(worker))
+    try:
+        async with asyncio.timeout_at(until), asyncio.TaskGroup() as group:
+            for worker in running:
+                group.create_task(busy(worker))
+    except TimeoutError:
+        failed.insert(0, f"{len(orders) - told[0]} of {len(orders)} looks were not through when timeout_s was over")
     provenance = {path: one.source.provenance for path, one in shelf.firsts.items()}
     return {
         "decoded": {"outputs": len(chosen), "of": shelf.count, "wrong": wrong[:20], "failed": failed[:20]},

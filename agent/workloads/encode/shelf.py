@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import random
 import shutil
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agent.workloads.encode.ladder import Made
 from agent.workloads.encode.source import Source
+
+_FIRSTS_MAX: Final = 200  # inputs whose quality is measured
 
 
 class Output(NamedTuple):
@@ -22,10 +24,10 @@ class Output(NamedTuple):
 
 
 class Shelf:
-    """*most*: outputs beside the first of each input. *keep_all*: then the disk is the only bound."""
+    """*most*: outputs beside the first of each input (*firsts*). *keep_all*: then the disk is the only bound."""
 
-    def __init__(self, most: int, *, keep_all: bool) -> None:
-        self._most, self._keep_all = most, keep_all
+    def __init__(self, most: int, *, firsts: bool, keep_all: bool) -> None:
+        self._most, self._keep_all, self._firsts_max = most, keep_all, _FIRSTS_MAX if firsts else 0
         self.firsts: dict[str, Output] = {}  # by the input's path
         self.others: list[Output] = []
         self.count = 0  # put here so far
@@ -42,7 +44,7 @@ class Shelf:
     def put(self, one: Output) -> None:
         """Keeps it, or removes it or another."""
         self.count += 1
-        if one.source.path not in self.firsts:
+        if one.source.path not in self.firsts and len(self.firsts) < self._firsts_max:
             self.firsts[one.source.path] = one
         elif self._keep_all or len(self.others) < self._most:
             self.others.append(one)
@@ -57,7 +59,9 @@ class Shelf:
         kept = [*self.firsts.values(), *self.others]
         if len(kept) <= self._most:
             return kept
-        return [kept[at * len(kept) // self._most] for at in range(self._most)]
+        if (left := self._most - len(self.firsts)) <= 0:
+            return kept[: self._most]
+        return [*self.firsts.values(), *(self.others[at * len(self.others) // left] for at in range(left))]
 
 
 def _remove(one: Output) -> None:

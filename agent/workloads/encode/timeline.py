@@ -23,7 +23,6 @@ from agent.system import nvml
 from agent.system.board import Board
 from agent.system.energy import Meter
 from agent.system.gpu_gauge import Reading, Watch, reasons
-from protos.error import FaultError
 
 Json = dict[str, Any]
 STEP_S: Final = 0.2
@@ -77,7 +76,7 @@ class Timeline:
         if not self.no_gpu:
             try:
                 self._watch = Watch()
-            except FaultError as error:
+            except Exception as error:  # noqa: BLE001 - whatever a driver has to say is no reason not to encode
                 self.no_gpu = f"no GPU ({error})"
         self._gpus = [Gpu(*one) for one in self._watch.names] if self._watch else []
         self.xids: list[int] = []
@@ -94,8 +93,9 @@ class Timeline:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             if self._watch is not None:
-                self.xids += self._watch.xids()
-                self._watch.close()
+                with contextlib.suppress(Exception):
+                    self.xids += self._watch.xids()
+                    self._watch.close()
 
     async def _sample(self) -> None:
         due = time.monotonic()
@@ -113,10 +113,13 @@ class Timeline:
         self._busy.append((cpu[0] - self._cpu[0]) / whole if whole else math.nan)
         self._joules.append(self._meter.joules() if not self._meter.missing else math.nan)
         self._cpu = cpu
-        if self._watch is not None:
-            for gpu, reading in zip(self._gpus, self._watch.read(), strict=True):
-                gpu.add(reading)
-            self.xids += self._watch.xids()
+        if self._watch is not None and not self.no_gpu:
+            try:
+                for gpu, reading in zip(self._gpus, self._watch.read(), strict=True):
+                    gpu.add(reading)
+                self.xids += self._watch.xids()
+            except Exception as error:  # noqa: BLE001 - a GPU that falls off its bus is a finding, the encoding goes on
+                self.no_gpu = f"the GPU's gauges ended after {len(self._at)} samples: {error}"
 
     def gpus(self, from_ns: int, to_ns: int) -> list[Json]:
         """What each did between two instants."""

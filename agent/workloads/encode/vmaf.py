@@ -20,14 +20,17 @@ from typing import Final
 from agent.system import libc
 from protos.error import ProbeError
 
-_LOOK_S: Final = 20.0
+_LOOK_S: Final = 10.0
 _COMPARE_S: Final = 600.0
 
 
 @functools.cache
 def program() -> str:
     """The first that has the filter; empty if none has."""
-    for path in filter(None, (os.environ.get("BLACKSTART_FFMPEG"), shutil.which("ffmpeg"), _packaged())):
+    for find in (lambda: os.environ.get("BLACKSTART_FFMPEG"), lambda: shutil.which("ffmpeg"), _packaged):
+        path = find()
+        if not path:
+            continue
         try:
             said = subprocess.run(
                 [path, "-hide_banner", "-filters"], capture_output=True, text=True, timeout=_LOOK_S, check=False,
@@ -50,7 +53,10 @@ def _packaged() -> str:
         return ""
     import imageio_ffmpeg
 
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (OSError, RuntimeError):  # a package without its program
+        return ""
 
 
 def measure(path: str, playlist: Path, width: int, height: int, ten_bit: bool) -> float:
@@ -61,10 +67,11 @@ def measure(path: str, playlist: Path, width: int, height: int, ten_bit: bool) -
     parent = os.getpid()
     with tempfile.TemporaryDirectory(dir=playlist.parent) as place:
         told = Path(place) / "vmaf.json"
-        graph = f"[0:v:0]{even}[d];[1:v:0]{even}[r];[d][r]libvmaf=log_fmt=json:n_threads={threads}:log_path={told.name}"
+        graph = f"[0:V:0]{even}[d];[1:V:0]{even}[r];[d][r]libvmaf=log_fmt=json:n_threads={threads}:log_path={told.name}"
         command = [
-            program(), "-hide_banner", "-v", "error", "-nostdin", "-allowed_extensions", "ALL",
-            "-i", str(playlist.absolute()), "-i", str(Path(path).absolute()), "-lavfi", graph, "-f", "null", "-",
+            program(), "-hide_banner", "-v", "error", "-nostdin", "-noautorotate", "-allowed_extensions", "ALL",
+            "-i", str(playlist.absolute()), "-noautorotate", "-i", str(Path(path).absolute()),
+            "-lavfi", graph, "-f", "null", "-",
         ]  # fmt: skip
         try:
             done = subprocess.run(

@@ -24,6 +24,9 @@ _HOUR_S: Final = 3_600.0
 _JOBS_MAX: Final = 40_000  # of a replication: beyond, a shorter stretch of the busiest hour stands for it
 _SETTLED: Final = 20  # service times that a stretch lasts at least
 _WARM_UP: Final = 0.2  # of the stretch, which does not count
+_FULL: Final = 0.98  # of its capacity that a fleet may be asked for: at all of it the queue grows without end
+_NODES_MAX: Final = 100_000
+_SAMPLES_MIN: Final = 10  # jobs that must have been measured by themselves
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class Failures:
     source: str
     recovery_s: tuple[float, ...]
     measured: str
+
+    @property
+    def up(self) -> float:
+        """The share of time in which a node is there."""
+        return self.mtbf_s / (self.mtbf_s + statistics.fmean(self.recovery_s))
 
 
 @dataclass(frozen=True)
@@ -136,16 +144,24 @@ def drawn_anew(service: Service, chance: random.Random) -> Service:
 
 def best_slots(service: Service, turnaround_p95_s: float) -> int:
     """The jobs at a time at which a node does the most, and one that never waits ends within the objective."""
-    late = service.quantiles_s[int(0.95 * (len(service.quantiles_s) - 1))]
-    able = [
-        jobs for jobs in range(1, len(service.slowdown) + 1) if late * service.slowdown[jobs - 1] <= turnaround_p95_s
-    ]
+    late = _late_s(service)
+    able = [jobs for jobs in range(1, len(service.slowdown) + 1) if _in_time(service, jobs, turnaround_p95_s)]
     if not able:
         raise SpecError(Problem(
             "turnaround_p95_s", f"{turnaround_p95_s:g} s: one job of twenty takes {late:.3g} s on a node by itself",
             "no number of nodes makes one job faster: a quicker encoder, or shorter videos",
         ))  # fmt: skip
     return max(able, key=lambda jobs: (service.rate(jobs), -jobs))
+
+
+def _late_s(service: Service) -> float:
+    """Which one job of twenty takes longer than, by itself."""
+    return service.quantiles_s[int(0.95 * (len(service.quantiles_s) - 1))]
+
+
+def _in_time(service: Service, jobs: int, turnaround_p95_s: float) -> bool:
+    """Whether any number of nodes with so many jobs at a time could hold the objective."""
+    return _late_s(service) * service.slowdown[jobs - 1] <= turnaround_p95_s
 
 
 @dataclass
@@ -167,8 +183,9 @@ class _Trial:
         return simulate(self.service, nodes, self.slots, self.come, self.seed, warm_up_s=warm_up_s, **more)
 
     def holds(self, nodes: int) -> bool:
-        if nodes * self.service.rate(self.slots) < self.demand.rate:
-            return False  # the queue would grow for ever
+        up = self.failures.up if self.failures else 1.0
+        if nodes * self.service.rate(self.slots) * up * _FULL < self.demand.rate:
+            return False
         return p95(self.run(nodes).turnaround_s) <= self.demand.turnaround_p95_s
 
 
@@ -177,22 +194,42 @@ def plan(
     slots: int = 0, say: Callable[[str], None] = lambda _: None,
 ) -> Plan:  # fmt: skip
     """The least number of nodes that holds the objective in the busiest hour. SpecError where none does."""
+    if service.samples < _SAMPLES_MIN:
+        told = (
+            f"{service.samples} jobs by themselves are too few to tell how their times vary (at least {_SAMPLES_MIN})"
+        )
+        raise SpecError(Problem("measured", told, "closed: {jobs: [1, …], count: 20}"))
+    if slots and not _in_time(service, slots, demand.turnaround_p95_s):
+        told = f"{slots} at a time, one job of twenty takes {_late_s(service) * service.slowdown[slots - 1]:.3g} s"
+        raise SpecError(Problem("slots", f"{told}: longer than the {demand.turnaround_p95_s:g} s asked for", "fewer"))
     slots = slots or best_slots(service, demand.turnaround_p95_s)
     guess = max(1, math.ceil(demand.rate / service.rate(slots)))
-    found = list[int]()
+    if guess > _NODES_MAX:
+        raise SpecError(
+            Problem("demand", f"takes more than {guess:,} nodes: no plan for that many", "a smaller demand")
+        )
+    found, never = list[int](), 0
     for number in range(replications):
         say(f"replication {number + 1} of {replications}" + (f": so far {min(found)} to {max(found)}" if found else ""))
-        trial = _trial(service, demand, slots, failures, f"plan-{seed}-{number}", number, anew=True)
+        trial = _trial(service, demand, slots, failures, f"plan-{seed}-{number}", anew=True)
+        if not _in_time(trial.service, slots, demand.turnaround_p95_s):
+            never += 1  # service times as long as these may have been the true ones: then no number is enough
+            continue
         try:
             found.append(needed(trial.holds, guess))
         except ValueError as error:
             raise SpecError(Problem("demand", str(error))) from error
+    if never * 2 > replications:
+        told = f"in {never} of {replications} replications one job of twenty takes longer than the objective by itself"
+        raise SpecError(Problem("turnaround_p95_s", told, "measure more jobs, or ask for less"))
     found.sort()
-    seen = _trial(service, demand, slots, failures, f"plan-{seed}", seed, anew=False).run(found[len(found) // 2])
+    seen = _trial(service, demand, slots, failures, f"plan-{seed}", anew=False).run(found[len(found) // 2])
     inputs = [
         f"service times: {service.samples} jobs measured ({service.source})", f"demand: {demand.source}",
         f"{slots} jobs at a time on a node", f"{replications} replications, seed {seed}",
     ]  # fmt: skip
+    if never:
+        inputs.append(f"in {never} replications no number was enough, since service times vary: they are left out")
     if failures:
         inputs.append(f"mean time between failures {failures.mtbf_s / 3600:g} h: assumed ({failures.source})")
         inputs.append(f"recovery: {len(failures.recovery_s)} measured ({failures.measured})")
@@ -203,7 +240,7 @@ def plan(
 
 
 def _trial(
-    service: Service, demand: Demand, slots: int, failures: Failures | None, name: str, seed: int, *, anew: bool
+    service: Service, demand: Demand, slots: int, failures: Failures | None, name: str, *, anew: bool
 ) -> _Trial:  # fmt: skip
     """*name*: of the random numbers. *anew*: with service times drawn anew."""
     chance = random.Random(name)  # noqa: S311 - repeatable
@@ -212,4 +249,4 @@ def _trial(
     come, at = list[float](), 0.0
     while (at := at + chance.expovariate(demand.rate)) < span_s or not come:
         come.append(at)
-    return _Trial(one, slots, come, demand, failures, seed)
+    return _Trial(one, slots, come, demand, failures, chance.getrandbits(32))

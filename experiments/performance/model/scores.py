@@ -28,6 +28,10 @@ class Score:
 
 def scores(new: Json, reference: Json) -> list[Score]:
     """Of what both runs have: renditions by name, inputs by their provenance. SpecError where that is nothing."""
+    for what, of in (("load", _load), ("inputs", lambda one: sorted(one["sources"]))):
+        if of(new) != of(reference):
+            told = f"has other {what} than this run ({of(reference)}, not {of(new)}): speeds cannot be compared"
+            raise SpecError(Problem("reference", told, "encode the same inputs, the same number at a time"))
     mine, theirs = _rows(new), _rows(reference)
     speeds, base = _speeds(new), _speeds(reference)
     found = [
@@ -42,11 +46,24 @@ def scores(new: Json, reference: Json) -> list[Score]:
     return found
 
 
+def _least(result: Json) -> Json:
+    """The level with the least load at which something was encoded."""
+    able = [level for level in result["levels"] if level.get("rung_rtf")]
+    if not able:
+        raise SpecError(Problem("run", "tells no time by rendition", "encode again, with this version's agent"))
+    return min(able, key=lambda level: (level["offered_videos_s"], level["jobs"]))
+
+
+def _load(result: Json) -> str:
+    level = _least(result)
+    return f"{level['offered_videos_s']:g} videos/s" if level["offered_videos_s"] else f"{level['jobs']} at a time"
+
+
 def _rows(result: Json) -> dict[tuple[str, str], Json]:
     return {(row["input"], row["rung"]): row for row in result["quality"]}
 
 
 def _speeds(result: Json) -> dict[str, float]:
     """Realtime factor of each rendition at the least load."""
-    least = min(result["levels"], key=lambda level: (level["offered_videos_s"], level["jobs"]))
+    least = _least(result)
     return {rung: row["mean"] for rung, row in least["rung_rtf"].items() if row["n"]}
