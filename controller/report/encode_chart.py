@@ -35,11 +35,18 @@ def _drawn(document: RunDocument, entry: WorkloadEntry) -> list[Panel]:
 
 
 def _panels(document: RunDocument, entry: WorkloadEntry) -> Iterator[Panel | None]:
+    where = f"On {entry.agent_id}"
+    if len(entry.detail["levels"]) > 1:  # of one load there is no curve
+        yield from _loads(entry, where)
+    yield _quality(entry, where)
+    yield from _times(document, entry, where)
+
+
+def _loads(entry: WorkloadEntry, where: str) -> Iterator[Panel | None]:
     levels = entry.detail["levels"]
     opened = any(level["offered_videos_s"] for level in levels)
     loads = [float(level["offered_videos_s"] or level["jobs"]) for level in levels]
     name = "videos that come, per second" if opened else "jobs at a time"
-    where = f"On {entry.agent_id}"
     knee = entry.detail.get("knee") or {}
     marks = [(float(knee["rate"]), "knee")] if knee.get("rate") else []
     limit_s = knee.get("p95_max_s")
@@ -58,8 +65,6 @@ def _panels(document: RunDocument, entry: WorkloadEntry) -> Iterator[Panel | Non
         f"{where}: realtime factor by rendition", "The job's own time for each, over playing time; below 1 is faster "
         "than playback. Its median.", name, "ratio", _rungs(loads, levels), x_at=loads,
     )  # fmt: skip
-    yield _quality(entry, where)
-    yield from _times(document, entry, where)
 
 
 def _of(loads: Sequence[float], levels: Sequence[Json], measure: str, key: str) -> list[tuple[float, float]]:
@@ -81,7 +86,7 @@ def _quality(entry: WorkloadEntry, where: str) -> Panel | None:
     for source in dict.fromkeys(row["input"] for row in rows):
         mine = sorted((row for row in rows if row["input"] == source), key=lambda row: row["kbps"])
         points = [(row["kbps"] / 1000, row["xpsnr_db"]) for row in mine]
-        lines.append(Line(source[:22], points, [row["rung"] for row in mine]))
+        lines.append(Line(source[:22], points, [row["rung"] for row in mine], joined=False))
     least = min((y for line in lines for _, y in line.points), default=0.0)
     words = "XPSNR against the input at its size, luma; each point is a rendition."
     return panel(f"{where}: rate and quality", words, "Mbit/s", "dB", lines, y_from=5 * (least // 5))

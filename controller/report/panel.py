@@ -27,6 +27,7 @@ class Line:
     points: Sequence[tuple[float, float]]
     labels: Sequence[str] = ()  # of each point
     dots: bool = True
+    joined: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def steps(low: float, high: float) -> list[float]:
 
 
 def _drawn(line: Line, points: list[tuple[float, float]], place: float, shade: int) -> Drawn:
-    path = "M" + "L".join(f"{x} {y}" for x, y in points)
+    path = "M" + "L".join(f"{x} {y}" for x, y in points) if line.joined else ""
     labels = tuple((x, y, text) for (x, y), text in zip(points, line.labels, strict=False))
     return Drawn(line.name, path, tuple(points) if line.dots else (), labels, (points[-1][0] + 9, place), shade % 4)
 
