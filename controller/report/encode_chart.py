@@ -121,7 +121,7 @@ def _times(document: RunDocument, entry: WorkloadEntry, where: str) -> Iterator[
         for key, word in names.items()
         if key in rows
     ]
-    missing = f" {text}." if (text := entry.detail.get("no_gpu")) else ""
+    missing = f" GPU: not available: {text}." if (text := entry.detail.get("no_gpu")) else ""
     yield panel(
         f"{where}: utilisation over time", f"Of all processors, and of GPUs where there are any.{missing}", "s", "%",
         shares, bands=bands,
