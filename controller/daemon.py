@@ -102,6 +102,7 @@ async def _serve(settings: Settings, told: asyncio.Event, leads: Callable[[], bo
         elif not await standby.opened(store, told):
             return
         stack.push_async_callback(store.close)
+        state.clear_runs()
         superseding = asyncio.create_task(standby.end_when_superseded(store))
         stack.callback(superseding.cancel)
         gate_main, gate_enrol = Gate(audit := Audit(store), leads), Gate(audit, leads, enrolment=True)

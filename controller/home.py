@@ -44,6 +44,11 @@ class Home:
     def runs(self) -> Path:
         return self.directory / "runs"
 
+    def clear_runs(self) -> None:
+        """Removes what children left that died with an earlier controller: once the store is ours, and not before."""
+        shutil.rmtree(self.runs, ignore_errors=True)
+        self.runs.mkdir(mode=0o700)
+
     def credential(self) -> Credential:
         """What the ports present now."""
         return load_credential(self.certs)
@@ -79,8 +84,6 @@ def open_home(directory: Path, hosts: Sequence[str]) -> Home:
     if not (directory / "admin" / "cert.pem").exists():
         home._issue(directory / "admin", "admin", "admin", ())  # noqa: SLF001
     home.renew_if_due(hosts)
-    shutil.rmtree(home.runs, ignore_errors=True)  # of children that died with an earlier controller
-    home.runs.mkdir(mode=0o700)
     return home
 
 

@@ -179,7 +179,9 @@ def test_a_start_that_fails_says_why_and_ends_with_2(rig, tmp_path):
     assert "the port is in use" in failing(tmp_path / "one", "--listen", rig.ready["address"])
     assert "cannot listen" in failing(tmp_path / "one", "--metrics", rig.ready["metrics_address"])
     assert "not HOST:PORT" in failing(tmp_path / "one", "--listen", "7400")
+    (rig.state / "runs" / "under-way").mkdir()
     assert "another controller" in failing(rig.state)
+    assert (rig.state / "runs" / "under-way").exists(), "the folders of a running controller's runs are not another's"
     (tmp_path / "settings.yaml").write_text(json.dumps({"lease_s": -1, "leese_s": 3}))
     said = failing(tmp_path / "two", "--config", str(tmp_path / "settings.yaml"))
     assert "lease_s" in said
