@@ -84,6 +84,24 @@ def summary(result: Json) -> str:
     return "; ".join([said, *not_available(result)])
 
 
+def lines(result: Json) -> list[str]:
+    """A line for each level, and one for each rendition's quality, for a human."""
+    found = []
+    for level in result["levels"]:
+        said = f"{_load(level)}: {level['videos_s']:.3g} videos/s, {level['done']} of {level['count']} done"
+        if level["rtf"]["n"]:
+            said += f", realtime factor {level['rtf']['p50']:.2f} (p95 {level['rtf']['p95']:.2f})"
+            said += (
+                f", turnaround p95 {level['turnaround_s']['p95']:.3g} s, {level['rss_mb']['max']:.0f} MB a job at most"
+            )
+        found.append(said)
+    for row in result["quality"]:
+        seen = f", VMAF {row['vmaf']:.1f}" if row.get("vmaf") is not None else ""
+        quality = f"PSNR {row['psnr_db']:.1f} dB, XPSNR {row['xpsnr_db']:.1f} dB{seen}"
+        found.append(f"{row['rung']} of {row['input']}: {row['kbps'] / 1000:.3g} Mbit/s, {quality}")
+    return found
+
+
 def _how(result: Json) -> str:
     names = ", ".join(f"{rung} {one['encoder']}" for rung, one in result["encoders"].items())
     return f"{names}; {'; '.join(dict.fromkeys(result['sources']))}"

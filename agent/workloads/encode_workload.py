@@ -62,7 +62,7 @@ class EncodeWorkload:
         if "result" not in answer:
             raise error_of(answer)
         result = answer["result"]
-        detail = result | {"objectives": encode_figure.objectives(result)}
+        detail = result | {"objectives": encode_figure.objectives(result), "lines": encode_figure.lines(result)}
         return Done(encode_figure.figures(result), detail, encode_figure.summary(result))
 
     async def end(self, run_id: str | None = None) -> None:

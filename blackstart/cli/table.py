@@ -74,6 +74,10 @@ def show_run(document: Mapping[str, Any], console: Console) -> None:
         return
     console.print(table(rows, console.width))
     reasons("", document.get("reasons") or [], console)
+    for entry in document.get("workloads") or ():
+        reasons(
+            "", [f"{entry['agent_id']}: {entry['summary']}", *map(str, entry["detail"].get("lines") or ())], console
+        )
     for entry in document.get("phases") or ():
         console.print(Text(f"  {phases(entry)}"), soft_wrap=True)
     for entry in document.get("cascades") or ():

@@ -58,6 +58,8 @@ def test_an_experiment_encodes_and_an_emergency_stop_ends_the_next(tmp_path):
         line, env = command(stack, "run", str(file))
         done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=100, env=env)
         assert "6 of 6 videos encoded" in done.stdout, done.stdout + done.stderr
+        assert "1 at a time: " in done.stdout
+        assert "96p of pattern testsrc2" in done.stdout
         assert done.returncode == 0
         with Client(stack.settings) as client:
             _, shown = client.show(client.runs()[0].id)
