@@ -75,9 +75,8 @@ def show_run(document: Mapping[str, Any], console: Console) -> None:
     console.print(table(rows, console.width))
     reasons("", document.get("reasons") or [], console)
     for entry in document.get("workloads") or ():
-        reasons(
-            "", [f"{entry['agent_id']}: {entry['summary']}", *map(str, entry["detail"].get("lines") or ())], console
-        )
+        told = entry["detail"].get("lines") if isinstance(entry["detail"], dict) else None
+        reasons("", [f"{entry['agent_id']}: {entry['summary']}", *map(str, told or ())], console)
     for entry in document.get("phases") or ():
         console.print(Text(f"  {phases(entry)}"), soft_wrap=True)
     for entry in document.get("cascades") or ():
