@@ -29,7 +29,8 @@ AMPLE_S = 10.0
 
 
 ALL_RIGS = [*RIGS, *EDGE_RIGS, AmqpRig, NatsRig, S3Rig]
-ALONE = {"log", "kube"}  # the one only looks, the other wants a cluster (tests/cluster): tests of their own
+# The first only looks, the second wants a cluster (tests/cluster), the third an encoding: tests of their own.
+ALONE = {"log", "kube", "encode"}
 
 
 @pytest.fixture(params=ALL_RIGS, ids=lambda rig: rig.__name__)
