@@ -14,6 +14,7 @@ GAMEDAY ?= experiments/gamedays/quickstart.yaml
 ARGS ?=
 WORKERS ?= 2
 # Tests that keep a processor busy, and those that mostly wait for servers: each kind two at a time, not beside the other.
+# What failed there is run once more by itself: a test that fails twice has failed, and the first failure is in the output.
 # Last come those that measure against short bounds, or give the machine all it has to do (marked `alone`).
 BUSY := tests --ignore=tests/integration
 PATIENT := tests/integration
@@ -62,8 +63,11 @@ test: $(STAMP)
 	@$(BIN)/python -m tests.servers.build || echo "tests that use it are skipped" >&2
 	@status=0; run() { $(BIN)/python -m pytest "$$@" || status=$$?; }; \
 	$(if $(ARGS),run -m 'not benchmark' $(ARGS); exit $$status;) \
-	run -m 'not benchmark and not alone' -n $(WORKERS) --dist loadfile $(BUSY); \
+	run -m 'not benchmark and not alone' -n $(WORKERS) --dist loadfile --cache-clear $(BUSY); \
 	run -m 'not benchmark and not alone' -n $(WORKERS) --dist loadfile $(PATIENT); \
+	if [ $$status -ne 0 ]; then \
+	  echo "again, with nothing beside them: what failed beside others"; \
+	  status=0; run -m 'not benchmark and not alone' --last-failed --last-failed-no-failures none tests; fi; \
 	run -m alone tests; exit $$status
 
 servers: $(STAMP)

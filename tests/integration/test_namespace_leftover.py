@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.system import proc
 from blackstart.local.namespace import Testbed
 
 ROOT = Path(__file__).parents[2]
+TICKS_S = os.sysconf("SC_CLK_TCK")
 
 STARTER = """
 import json, os, sys, time
@@ -49,9 +52,10 @@ def test_leaving_the_testbed_takes_processes_ports_and_namespaces_away(testbed_f
         pids += [host.pid for host in bed.hosts.values()]
         made = {str(Path(f"/proc/{pid}/ns/net").readlink()) for pid in pids}
         assert len(made) == 3
+        until_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     bed.close()
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-    assert not made & spaces_in_use() - before
+    assert not made & spaces_in_use(until_s) - before
     assert "bs1" not in subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
 
 
@@ -62,15 +66,15 @@ def test_sigkill_of_the_owner_leaves_nothing(testbed_factory):
         assert len(seen["pids"]) == 6
         assert set(seen["spaces"]) <= spaces_in_use()
     finally:
-        killed_at = time.monotonic()
+        killed_at, until_s = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
         owner.kill()
         owner.wait()
     held = [space for space in seen["spaces"] if not space.startswith("pid:")]
-    gone = wait_until_true(lambda: not set(held) & spaces_in_use(), 2.0)
+    gone = wait_until_true(lambda: not set(held) & spaces_in_use(until_s), 2.0)
     print(f"after SIGKILL of the owner networks and mounts were gone in {time.monotonic() - killed_at:.3f} s")
     assert gone
     assert wait_until_true(lambda: not [pid for pid in seen["pids"] if runs(pid)], 10.0)  # once the machine reaps
-    assert wait_until_true(lambda: not set(seen["spaces"]) & spaces_in_use(), 10.0)
+    assert wait_until_true(lambda: not set(seen["spaces"]) & spaces_in_use(until_s), 10.0)
     assert Path("/proc/self/mountinfo").read_text() == mounts
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     assert "veth" not in links, links
@@ -105,12 +109,17 @@ def test_two_owners_use_the_same_addresses_side_by_side(testbed_factory):
     assert bed.hosts["a"].run(["true"]).returncode == 0
 
 
-def spaces_in_use() -> set[str]:
-    """Identities of every namespace that a process on this machine is in."""
+def spaces_in_use(until_s: float = math.inf) -> set[str]:
+    """Identities of every namespace that a process on this machine is in which began before *until_s* of its uptime.
+
+    The kernel uses the number of a namespace that is gone for another one, of somebody who has begun since.
+    """
     found = set()
     for entry in Path("/proc").glob("[0-9]*/ns/*"):
         with contextlib.suppress(OSError):
-            found.add(str(entry.readlink()))
+            seen = proc.stat(int(entry.parts[2]))
+            if seen is not None and seen.start / TICKS_S <= until_s:
+                found.add(str(entry.readlink()))
     return found
 
 
