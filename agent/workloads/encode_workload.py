@@ -7,7 +7,6 @@ one folder below the agent's state, removed when it ends; what a killed agent le
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fnmatch
 import importlib.util
 import os
@@ -78,13 +77,13 @@ class EncodeWorkload:
 
     def forget(self) -> None:
         """Removes what is in the folder: also what an agent that was killed left there."""
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                shutil.rmtree(self._folder)
-            except OSError as error:  # a link, a file, a disk that takes no writes: no reason to end the agent
-                structlog.get_logger("agent.encode").warning(
-                    "cannot be removed", path=str(self._folder), error=str(error)
-                )
+        try:
+            shutil.rmtree(self._folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # a link, a file, a disk that takes no writes: no reason to end the agent
+            log = structlog.get_logger("agent.encode")
+            log.warning("cannot be removed", path=str(self._folder), error=str(error))
 
     @staticmethod
     def missing() -> str:

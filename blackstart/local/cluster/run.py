@@ -36,6 +36,8 @@ def up(state: Path, nodes: int) -> int:
             if nodes:
                 fake_nodes(programs["kubectl"], plane.admin, nodes)
                 _say(f"{nodes} nodes, played by KWOK")
+            for name in ("scheduler", "controllers"):  # what the experiments of ramps ask for their metrics
+                _say(f"export BLACKSTART_RAMP_{name.upper()}=https://127.0.0.1:{plane.ports[name]}/metrics")
             record = {"pid": os.getpid(), "server": plane.server, "kubeconfig": str(plane.admin),
                       "kubectl": str(programs["kubectl"])}  # fmt: skip
             (state / _RECORD).write_text(json.dumps(record), encoding="utf-8")
