@@ -63,11 +63,6 @@ class Watch:
         self._stack.callback(self._nvml.nvmlEventSetFree, events)
         return events
 
-    @property
-    def tells_xids(self) -> bool:
-        """Whether the driver tells of Xid errors at all."""
-        return self._events is not None
-
     def read(self) -> list[Reading]:
         """Each GPU now, in the order of `names`."""
         return [self._read(one) for one in self._handles]
